@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A client connection as the version-neutral part sees it: who the peer is, which codec speaks, what was counted. A codec
+ * embeds it in its own struct. conn_group is what all connections of one loop share.
+ */
+#ifndef GATEWAY_HTTP_CONN_H
+#define GATEWAY_HTTP_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/slice.h"
+#include "http/codec.h"
+#include "http/settings.h"
+#include "loop/loop.h"
+
+struct access_log;
+
+/* The peer's identity as values, so that http/ needs nothing of net/. The slices live as long as the connection. */
+struct conn_identity {
+    struct slice client_host; /* "127.0.0.1"; empty for a Unix peer */
+    unsigned client_port;
+    struct slice server_host; /* address or Unix path */
+    unsigned server_port;     /* 0: a Unix socket */
+    bool unix_peer;
+    bool secure;              /* TLS */
+    bool trusted_proxy;       /* its Forwarded / X-Forwarded-* fields are believed */
+    uint16_t tls_version, tls_cipher;
+    struct slice tls_version_name, tls_cipher_name, server_name; /* empty: none */
+    struct slice server_cert_pem, client_chain_pem, client_name; /* empty: none */
+};
+
+struct conn {
+    uint32_t magic;
+    const struct codec_ops *ops;
+    struct conn_group *group;
+    struct loop *loop;
+    struct conn_identity identity;
+    const char *protocol;    /* "http/1.1", "h2", "h3" */
+    uint64_t id;             /* unique in this process */
+    uint64_t opened_at;      /* loop_now */
+    uint64_t requests;       /* begun */
+    bool draining;
+    struct list_node in_group;
+    struct loop_grave grave;
+};
+
+LIST_DEFINE(conn_list, struct conn, in_group);
+
+/* One per loop; owned by the server, outlives its connections. */
+struct conn_group {
+    struct loop *loop;
+    const struct http_settings *settings;
+    const struct exchange_handler *handler;
+    void *handler_context;            /* app's per-loop state */
+    const struct access_log *access_log; /* NULL: off */
+    struct conn_list conns;
+    struct slice date;                /* the cached Date value and the second it is for */
+    char date_text[32];
+    int64_t date_second;
+    void (*on_closed)(struct conn_group *group, struct conn *conn, void *context); /* may be NULL */
+    void *on_closed_context;
+    bool draining;
+};
+
+/* Prepares the embedded part and adds it to the group. `identity` is copied. */
+void conn_init(struct conn *conn, struct conn_group *group, const struct codec_ops *ops,
+               const char *protocol, const struct conn_identity *identity);
+/* Takes it out of the group and tells on_closed; the codec then buries its memory by conn->grave. */
+void conn_done(struct conn *conn);
+
+void conn_group_init(struct conn_group *group, struct loop *loop, const struct http_settings *settings,
+                     const struct exchange_handler *handler, void *handler_context);
+/* Drains every connection; `close_idle` also closes those without a request. */
+void conn_group_drain(struct conn_group *group, bool close_idle);
+/* Destroys every connection. */
+void conn_group_destroy_all(struct conn_group *group);
+/* The value of a Date field for now (RFC 9110 6.6.1), cached per second. */
+struct slice conn_group_date(struct conn_group *group);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An exchange: one request and its response (later also one WebSocket). It knows no HTTP version and no worker; it is the only
+ * joint between the two stacks. It has two halves, client (the codec) and worker (the handler); each detaches for good once,
+ * and the second detach buries it. There is no reference count.
+ */
+#ifndef GATEWAY_HTTP_EXCHANGE_H
+#define GATEWAY_HTTP_EXCHANGE_H
+
+#include "base/arena.h"
+#include "base/byteq.h"
+#include "base/list.h"
+#include "http/codec.h"
+#include "http/end_reason.h"
+#include "http/head.h"
+#include "loop/loop.h"
+
+enum exchange_response_state {
+    RESPONSE_NONE,     /* no final head yet */
+    RESPONSE_STARTED,  /* final head given to the codec */
+    RESPONSE_ENDED,    /* the last body byte was given to the codec */
+    RESPONSE_FINISHED, /* the codec has put the last byte into the socket */
+    RESPONSE_CUT       /* aborted */
+};
+
+struct exchange {
+    uint32_t magic;
+    struct conn *conn;   /* NULL once the client half has detached */
+    void *codec_stream;  /* the codec's own (NULL for h1, where the conn is the stream) */
+    void *worker_half;   /* the handler's own; not NULL = attached */
+    struct list_node in_conn;
+
+    struct arena arena;
+    struct request_head request;
+    struct byteq request_body; /* unsent: not yet with the worker; sent but unacked: kept for a replay */
+    bool request_end;          /* the whole request body has arrived */
+    bool client_half_closed;
+    bool request_body_dropped; /* nobody wants the rest of the request body (early response): codecs drain or stop it */
+
+    enum exchange_response_state response_state;
+    struct response_head response;
+    int64_t response_left;     /* bytes still owed of a BODY_LENGTH response, -1: open */
+    struct byteq response_body;/* bound: the window granted to the worker */
+    struct field *trailers;    /* valid when response_end */
+    size_t trailer_count;
+    bool response_end;
+    bool response_by_gateway;
+    bool continue_sent;        /* 100 was sent */
+
+    enum end_reason end_reason;/* END_NONE while it lives */
+    /* For logs and metrics (loop_now values; 0: has not happened). */
+    uint64_t started_at, head_at, dispatched_at, first_byte_at, ended_at;
+    uint64_t request_bytes;    /* body bytes received */
+    uint64_t response_bytes;   /* body bytes sent */
+    unsigned retries;
+    int worker_pid;            /* of the worker that answered, 0: none */
+    struct slice app_name;     /* empty: none chosen */
+    struct slice error_text;   /* why the gateway answered or cut, for logs; empty: nothing to say */
+    struct loop_grave grave;
+};
+
+/* --- the client half: called by codecs --------------------------------------------------------------------------- */
+
+/* A new exchange of a connection, its client half attached. NULL when memory is out. */
+struct exchange *exchange_new(struct conn *conn) MUST_CHECK;
+/* Hands a complete request over (exchange->request is filled): counts it and calls the handler. */
+void exchange_request_head(struct exchange *exchange);
+/* How many body bytes the exchange can take now; the codec stops reading at 0 and goes on at codec_ops.consumed. When the body is
+ * dropped this is SIZE_MAX: bytes are counted and thrown away. */
+size_t exchange_request_room(const struct exchange *exchange);
+/* Body bytes (at most room). ERROR_LIMIT: more than body_size (the exchange has answered 413); ERROR_NO_MEMORY. */
+enum error exchange_request_body(struct exchange *exchange, const void *data, size_t length) MUST_CHECK;
+/* The request body is complete. */
+void exchange_request_ended(struct exchange *exchange);
+/* The client shut its side after a complete request; the answer can still be sent. */
+void exchange_client_half_closed(struct exchange *exchange);
+/* `length` bytes of response_body were taken by the socket (or acked): they are dropped and the worker gets credit. */
+void exchange_response_sent(struct exchange *exchange, size_t length);
+/* The whole response is in the socket: state FINISHED. The codec detaches when the request is over too. */
+void exchange_response_finished(struct exchange *exchange);
+/* The codec has no more to do with it. With a response not FINISHED the reason must say why (client gone, protocol error ...);
+ * the handler is told by on_client_gone. Writes the access log. The exchange must not be touched afterwards. */
+void exchange_client_detach(struct exchange *exchange, enum end_reason reason);
+
+/* --- the worker half: called by the handler ------------------------------------------------------------------------ */
+
+/* Attaches the handler's state (not NULL). Once. */
+void exchange_worker_attach(struct exchange *exchange, void *worker_half);
+/* An informational head (100 .. 199, not 101), checked. ERROR_CLOSED when the client is gone or the final head was sent; ignored for
+ * HTTP/1.0 clients. */
+enum error exchange_respond_info(struct exchange *exchange, const struct response_head *head) MUST_CHECK;
+/* The worker asks for the body of an `Expect: 100-continue` request: sends 100 once, unless the body came or a response began. */
+void exchange_continue(struct exchange *exchange);
+/* The final head, checked by response_head_check (memory: the exchange's arena). ERROR_CLOSED: the client is gone. */
+enum error exchange_respond_head(struct exchange *exchange, const struct response_head *head, bool end) MUST_CHECK;
+/* Body bytes; copied. ERROR_INVALID: more than content-length (nothing was taken; the caller fails the exchange). Bytes of a
+ * body-less response are swallowed. ERROR_CLOSED: the client is gone. */
+enum error exchange_respond_body(struct exchange *exchange, const void *data, size_t length) MUST_CHECK;
+/* The end of the response. ERROR_INVALID: fewer bytes than content-length came (the caller aborts). Trailers are checked ones in
+ * the arena, dropped unless the client said te: trailers. */
+enum error exchange_respond_end(struct exchange *exchange, struct field *trailers, size_t count) MUST_CHECK;
+/* Request body bytes that the worker was sent: moves the sent cursor; the codec may read on. */
+void exchange_request_taken(struct exchange *exchange, size_t length);
+/* The body bytes sent so far need no replay any more. */
+void exchange_request_forget(struct exchange *exchange);
+/* Nobody wants the rest of the request body: held bytes are dropped, later ones are drained by the codec. */
+void exchange_request_drop(struct exchange *exchange);
+/* Fails the exchange for `reason`: a gateway-made error response with the status of the reason when no head was sent yet,
+ * otherwise codec_ops.abort. `text` (copied) goes to the logs, and to the client where end_reason_public says so. */
+void exchange_fail(struct exchange *exchange, enum end_reason reason, struct slice text);
+/* The handler has no more to do with it; it must not be touched afterwards. */
+void exchange_worker_detach(struct exchange *exchange);
+
+/* Whether something can still be sent to the client. */
+static inline bool exchange_client_attached(const struct exchange *exchange)
+{
+    return exchange->conn != NULL;
+}
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Responses that the gateway makes itself: error pages that are short and honest.
+ */
+#ifndef GATEWAY_HTTP_RESPOND_H
+#define GATEWAY_HTTP_RESPOND_H
+
+#include "base/slice.h"
+#include "http/end_reason.h"
+
+struct exchange;
+
+/* Answers with the status and sentence of a reason as text/plain (Retry-After on 503). No head may have been sent. The
+ * request body, if any is left, is dropped. `extra` (may be empty) is a second sentence for the client. */
+void respond_error(struct exchange *exchange, enum end_reason reason, struct slice extra);
+/* The same with another status (414, 431, 405, 501, 505, 417 ...). */
+void respond_status(struct exchange *exchange, unsigned status, const char *text);
+/* A redirect (308) to `location`. */
+void respond_redirect(struct exchange *exchange, struct slice location);
+/* The reason phrase of a status ("Not Found"), "" when it has none. */
+const char *status_phrase(unsigned status);
+
+#endif
