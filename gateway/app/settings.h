@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Apps and routes as config gives them. Times are nanoseconds.
+ */
+#ifndef GATEWAY_APP_SETTINGS_H
+#define GATEWAY_APP_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/slice.h"
+
+enum app_retry { APP_RETRY_NEVER, APP_RETRY_UNSTARTED, APP_RETRY_SAFE, APP_RETRY_IDEMPOTENT };
+
+struct app_settings {
+    struct slice name;
+    struct slice socket;    /* absolute path */
+    struct slice group;     /* group of the socket file; empty: unchanged */
+    const uid_t *allow_uids;
+    size_t allow_uid_count;
+    uint32_t queue_max;
+    uint64_t queue_timeout;
+    uint64_t pause_timeout;
+    enum app_retry retry;
+    uint32_t long_lived_max;
+    uint32_t min_ready;
+    uint64_t soak;
+    uint32_t rollback_keep;
+    bool promote_auto;
+};
+
+struct route_settings {
+    struct slice host;      /* lower case; empty: any; "*.example.com": any label before it */
+    struct slice path;      /* prefix, begins with '/'; "/" by default */
+    size_t app;             /* index into the apps; SIZE_MAX: files */
+    struct slice files;     /* directory; a later issue serves it */
+    bool strip_prefix;
+};
+
+/* Which identity fields of a trusted proxy are believed. */
+struct proxy_headers_settings {
+    bool use_for, use_proto, use_host, use_prefix;
+};
+
+#endif
