@@ -83,6 +83,20 @@ struct list_node {
         }                                                                                          \
         return object;                                                                             \
     }                                                                                              \
+    /* Moves all objects of `other` to the end of the list, in order; `other` is empty then. */    \
+    __attribute__((unused)) static inline void name##_concat(struct name *list,                    \
+                                                             struct name *other)                   \
+    {                                                                                              \
+        if (name##_empty(other)) {                                                                 \
+            return;                                                                                \
+        }                                                                                          \
+        other->head.next->previous = list->head.previous;                                          \
+        list->head.previous->next = other->head.next;                                              \
+        other->head.previous->next = &list->head;                                                  \
+        list->head.previous = other->head.previous;                                                \
+        list->length += other->length;                                                             \
+        name##_init(other);                                                                        \
+    }                                                                                              \
     struct name##_require_semicolon_
 
 /* Walks a list; the current object may be removed (the next one must stay). */

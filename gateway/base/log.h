@@ -29,6 +29,12 @@ enum error log_open(const struct log_settings *settings, const char **ret_text) 
 enum error log_start(void) MUST_CHECK;
 /* Opens the paths anew (SIGUSR1, after logrotate); a path that fails keeps its old descriptor and is logged. */
 void log_reopen(void);
+/* The descriptor of a sink that is a file, -1 otherwise (not while the writer thread runs): the master hands it on. */
+int log_file_descriptor(enum log_sink sink);
+/* Writes to `fd` from now on and owns it: how a server that may not open a log file itself gets a new one from its master. */
+void log_replace_take(enum log_sink sink, int fd);
+/* Whether there is an access log: without one, formatting its lines can be saved. Any thread. */
+bool log_access_enabled(void);
 /* Writes what is queued and stops the writer thread (waits at most 2 seconds for a stuck disk). */
 void log_stop(void);
 
