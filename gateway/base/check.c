@@ -12,9 +12,10 @@
 _Noreturn void check_fail(const char *condition, const char *file, int line, const char *function)
 {
     char text[512];
-    int length = snprintf(text, sizeof(text),
-                          "gatewayd: bug: %s:%d: %s(): \"%s\" does not hold; please report this line\n",
-                          file, line, function, condition);
+    int length =
+        snprintf(text, sizeof(text),
+                 "gatewayd: bug: %s:%d: %s(): \"%s\" does not hold; please report this line\n",
+                 file, line, function, condition);
 
     if (length > 0) {
         size_t size = (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1;

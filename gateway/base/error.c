@@ -5,10 +5,10 @@
 #include <stddef.h>
 
 static const char *const error_names[ERROR_COUNT] = {
-    [ERROR_NONE] = "none",         [ERROR_NO_MEMORY] = "out of memory",
-    [ERROR_AGAIN] = "again",       [ERROR_CLOSED] = "closed",
-    [ERROR_IO] = "system error",   [ERROR_PROTOCOL] = "protocol error",
-    [ERROR_LIMIT] = "limit",       [ERROR_INVALID] = "invalid value",
+    [ERROR_NONE] = "none",           [ERROR_NO_MEMORY] = "out of memory",
+    [ERROR_AGAIN] = "again",         [ERROR_CLOSED] = "closed",
+    [ERROR_IO] = "system error",     [ERROR_PROTOCOL] = "protocol error",
+    [ERROR_LIMIT] = "limit",         [ERROR_INVALID] = "invalid value",
     [ERROR_NOT_FOUND] = "not found",
 };
 

@@ -63,8 +63,8 @@ enum error log_open(const struct log_settings *settings, const char **ret_text)
     struct log_output fresh[LOG_SINK_COUNT];
 
     REQUIRE(!log_writer_running());
-    enum error error = log_output_open(&fresh[LOG_SINK_ERROR], settings->error, STDERR_FILENO, text,
-                                       sizeof(text));
+    enum error error =
+        log_output_open(&fresh[LOG_SINK_ERROR], settings->error, STDERR_FILENO, text, sizeof(text));
     if (error != ERROR_NONE) {
         *ret_text = text;
         return error;
@@ -108,7 +108,8 @@ void log_reopen(void)
 void log_stop(void)
 {
     if (log_writer_running() && !log_writer_stop(LOG_STOP_TIMEOUT_MS)) {
-        static const char text[] = "gatewayd: the log could not be written in time: lines are lost\n";
+        static const char text[] =
+            "gatewayd: the log could not be written in time: lines are lost\n";
         ssize_t written = write(STDERR_FILENO, text, sizeof(text) - 1);
         (void)written;
     }
@@ -164,7 +165,8 @@ static void log_line(enum log_sink sink, struct slice prefix, struct slice line)
 
 void log_queue(enum log_sink sink, struct slice line)
 {
-    bool digit = sink == LOG_SINK_ERROR && atomic_load_explicit(&error_is_syslog, memory_order_relaxed);
+    bool digit =
+        sink == LOG_SINK_ERROR && atomic_load_explicit(&error_is_syslog, memory_order_relaxed);
 
     REQUIRE((unsigned)sink < LOG_SINK_COUNT);
     log_line(sink, digit ? SLICE("1") : SLICE(""), line);
@@ -202,10 +204,10 @@ static size_t log_prefix(char *out, size_t size, enum log_level level, const cha
         time_t seconds = (time_t)(now / CLOCK_NS_PER_S);
         struct tm utc;
         gmtime_r(&seconds, &utc);
-        length = snprintf(out, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ %s %s: ",
-                          utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min,
-                          utc.tm_sec, (unsigned)(now / CLOCK_NS_PER_MS % 1000), level_names[level],
-                          module);
+        length =
+            snprintf(out, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ %s %s: ", utc.tm_year + 1900,
+                     utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
+                     (unsigned)(now / CLOCK_NS_PER_MS % 1000), level_names[level], module);
     }
     REQUIRE(length > 0);
     return (size_t)length < size ? (size_t)length : size - 1;

@@ -108,7 +108,8 @@ static void log_write_syslog(const char *data, size_t length)
             newline = end;
         }
         unsigned level = (unsigned)(*data - '0');
-        int severity = level < sizeof(severities) / sizeof(*severities) ? severities[level] : LOG_INFO;
+        int severity =
+            level < sizeof(severities) / sizeof(*severities) ? severities[level] : LOG_INFO;
         syslog(severity, "%.*s", (int)(newline - data - 1), data + 1);
         data = newline + 1;
     }

@@ -18,8 +18,9 @@ enum log_target { LOG_TARGET_OFF, LOG_TARGET_STANDARD, LOG_TARGET_FILE, LOG_TARG
 
 struct log_output {
     enum log_target target;
-    int fd;              /* -1: none */
-    bool broken_line;    /* the last write ended inside a line: start the next one on a line of its own */
+    int fd; /* -1: none */
+    bool
+        broken_line; /* the last write ended inside a line: start the next one on a line of its own */
     char path[PATH_MAX]; /* LOG_TARGET_FILE */
 };
 

@@ -37,7 +37,8 @@ static struct log_writer {
     int new_fds[LOG_SINK_COUNT];
     bool reopen, stopping, has_ended;
     _Atomic uint64_t dropped;
-    _Atomic uint64_t give_up_at; /* clock_now() value after which a full pipe is not waited for; 0 = wait */
+    _Atomic uint64_t
+        give_up_at; /* clock_now() value after which a full pipe is not waited for; 0 = wait */
     _Atomic bool running;
     /* the thread's own: */
     struct log_output *outputs;

@@ -29,7 +29,8 @@ struct loop_settings {
 
 /* A new loop with the index it has among its siblings; not running. NULL when memory or descriptors are out. */
 struct loop *loop_new(unsigned index, const struct loop_settings *settings) MUST_CHECK;
-/* Frees it; it must not be running, and nothing may be registered in it any more (REQUIREd in debug builds). */
+/* Frees it; it must not be running, and nothing may be registered in it any more (REQUIREd in debug
+ * builds). What is in the graveyard is reaped, undelivered mail is discarded. */
 void loop_free(struct loop *loop);
 /* Runs until loop_stop. The calling thread becomes the owner (and gets its metrics shard). */
 enum error loop_run(struct loop *loop) MUST_CHECK;
@@ -120,6 +121,7 @@ void loop_unmark_dirty(struct loop *loop, struct loop_dirty *dirty);
 /* Work that stopped for budget or backpressure and must go on without a new event (reading that was not ended by EAGAIN). */
 struct loop_resume {
     struct list_node in_loop;
+    uint64_t turn; /* in which it was put on the list */
     void (*resume)(struct loop_resume *resume);
 };
 
@@ -134,7 +136,8 @@ struct loop_grave {
     void (*free)(struct loop_grave *grave);
 };
 
-/* Buries an object: `free_object` is called at the end of this turn, when no callback can hold it any more. Once. */
+/* Buries an object (its grave all zero): `free_object` is called at the end of this turn, when no callback can hold it any
+ * more. Once. The object has taken itself off the dirty and resume lists, its watches and timers before. */
 void loop_bury(struct loop *loop, struct loop_grave *grave,
                void (*free_object)(struct loop_grave *grave));
 
