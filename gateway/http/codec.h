@@ -51,8 +51,9 @@ struct exchange_handler {
     void (*on_body)(struct exchange *exchange);
     /* `length` bytes of the response have left for the client (h3: were acknowledged). Only while attached. */
     void (*on_released)(struct exchange *exchange, size_t length);
-    /* The client is gone (`half_closed` false: nothing more can be sent, the client half is detached), or an HTTP/1.1 client
-     * shut its side after its complete request (`half_closed` true: the answer can still be sent). Only while attached. */
+    /* The client is gone (`half_closed` false: nothing more can be sent for the handler, which must call exchange_worker_detach
+     * before it returns), or an HTTP/1.1 client shut its side after its complete request (`half_closed` true: the answer can still
+     * be sent). Only while attached. */
     void (*on_client_gone)(struct exchange *exchange, bool half_closed);
 };
 

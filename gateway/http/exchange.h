@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "http/codec.h"
 #include "http/end_reason.h"
+#include "http/fields.h"
 #include "http/head.h"
 #include "loop/loop.h"
 
@@ -26,6 +27,8 @@ enum exchange_response_state {
 struct exchange {
     uint32_t magic;
     struct conn *conn;   /* NULL once the client half has detached */
+    struct loop *loop;
+    const struct exchange_handler *handler;
     void *codec_stream;  /* the codec's own (NULL for h1, where the conn is the stream) */
     void *worker_half;   /* the handler's own; not NULL = attached */
     struct list_node in_conn;
@@ -39,7 +42,9 @@ struct exchange {
 
     enum exchange_response_state response_state;
     struct response_head response;
-    int64_t response_left;     /* bytes still owed of a BODY_LENGTH response, -1: open */
+    enum body_framing response_framing;
+    int64_t response_left;     /* bytes still owed of a BODY_LENGTH response */
+    uint64_t response_swallowed; /* body bytes of a body-less response */
     struct byteq response_body;/* bound: the window granted to the worker */
     struct field *trailers;    /* valid when response_end */
     size_t trailer_count;
@@ -78,7 +83,10 @@ void exchange_client_half_closed(struct exchange *exchange);
 void exchange_response_sent(struct exchange *exchange, size_t length);
 /* The whole response is in the socket: state FINISHED. The codec detaches when the request is over too. */
 void exchange_response_finished(struct exchange *exchange);
-/* The codec has no more to do with it. With a response not FINISHED the reason must say why (client gone, protocol error ...);
+/* Fails an exchange from the client's side (malformed body, timeouts, limits): the handler is told by on_client_gone, then the
+ * client gets the reason's error response if no head was sent yet, otherwise codec_ops.abort is called. `text` as in exchange_fail. */
+void exchange_client_fail(struct exchange *exchange, enum end_reason reason, struct slice text);
+/* The codec has no more to do with it. With a response not FINISHED the reason must say why (client gone, protocol error ...) and
  * the handler is told by on_client_gone. Writes the access log. The exchange must not be touched afterwards. */
 void exchange_client_detach(struct exchange *exchange, enum end_reason reason);
 
@@ -94,7 +102,7 @@ void exchange_continue(struct exchange *exchange);
 /* The final head, checked by response_head_check (memory: the exchange's arena). ERROR_CLOSED: the client is gone. */
 enum error exchange_respond_head(struct exchange *exchange, const struct response_head *head, bool end) MUST_CHECK;
 /* Body bytes; copied. ERROR_INVALID: more than content-length (nothing was taken; the caller fails the exchange). Bytes of a
- * body-less response are swallowed. ERROR_CLOSED: the client is gone. */
+ * body-less response (HEAD ...) are swallowed and released at once, up to a bound. ERROR_CLOSED: the client is gone. */
 enum error exchange_respond_body(struct exchange *exchange, const void *data, size_t length) MUST_CHECK;
 /* The end of the response. ERROR_INVALID: fewer bytes than content-length came (the caller aborts). Trailers are checked ones in
  * the arena, dropped unless the client said te: trailers. */
@@ -105,10 +113,10 @@ void exchange_request_taken(struct exchange *exchange, size_t length);
 void exchange_request_forget(struct exchange *exchange);
 /* Nobody wants the rest of the request body: held bytes are dropped, later ones are drained by the codec. */
 void exchange_request_drop(struct exchange *exchange);
-/* Fails the exchange for `reason`: a gateway-made error response with the status of the reason when no head was sent yet,
- * otherwise codec_ops.abort. `text` (copied) goes to the logs, and to the client where end_reason_public says so. */
+/* Detaches the worker half, then fails the exchange for `reason`: a gateway-made error response with the status of the reason when
+ * no head was sent yet, otherwise codec_ops.abort. `text` (copied) goes to the logs. Must not be touched afterwards. */
 void exchange_fail(struct exchange *exchange, enum end_reason reason, struct slice text);
-/* The handler has no more to do with it; it must not be touched afterwards. */
+/* The handler has no more to do with it (the response is ENDED, or the client is gone); it must not be touched afterwards. */
 void exchange_worker_detach(struct exchange *exchange);
 
 /* Whether something can still be sent to the client. */
