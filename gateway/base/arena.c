@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The bump allocator. It owns its blocks; the newest block is the one that is being filled, and a request that is larger
- * than a block gets a block of its own behind it, so that the room in the newest one is not lost.
+ * The bump allocator. It owns its blocks; the newest block is the one that is being filled, and a
+ * request that is larger than a block gets a block of its own behind it, so that the room in the
+ * newest one is not lost.
  */
 #include "base/arena.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A bump allocator whose memory dies all at once: one per exchange (heads, fields, log data) and per configuration.
- * Single-threaded.
+ * A bump allocator whose memory dies all at once: one per exchange (heads, fields, log data) and
+ * per configuration. Single-threaded.
  */
 #ifndef GATEWAY_BASE_ARENA_H
 #define GATEWAY_BASE_ARENA_H
@@ -27,9 +27,11 @@ void arena_done(struct arena *arena);
 void *arena_alloc(struct arena *arena, size_t size) MUST_CHECK;
 /* As arena_alloc, cleared. */
 void *arena_calloc(struct arena *arena, size_t count, size_t size) MUST_CHECK;
-/* Copies bytes (and puts a NUL behind them); on failure data is NULL and length 0. An empty slice gives a non-NULL data. */
+/* Copies bytes (and puts a NUL behind them); on failure data is NULL and length 0. An empty
+ * slice gives a non-NULL data. */
 struct slice arena_copy(struct arena *arena, struct slice bytes) MUST_CHECK;
 /* printf into the arena: NUL-terminated; data NULL when memory is out. */
-struct slice arena_format(struct arena *arena, const char *format, ...) MUST_CHECK PRINTF_LIKE(2, 3);
+struct slice arena_format(struct arena *arena, const char *format, ...) MUST_CHECK
+    PRINTF_LIKE(2, 3);
 
 #endif

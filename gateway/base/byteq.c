@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The byte queue: a list of pieces, each a window into a chunk. It owns a reference to each chunk. Invariants:
- * size >= unsent; send_piece is NULL exactly when unsent is 0; ack_offset < first->length whenever there is a piece.
+ * The byte queue: a list of pieces, each a window into a chunk. It owns a reference to each chunk.
+ * Invariants: size >= unsent; send_piece is NULL exactly when unsent is 0; ack_offset <
+ * first->length whenever there is a piece.
  */
 #include "base/byteq.h"
 
@@ -10,7 +11,8 @@
 
 #include "base/mem.h"
 
-/* Room of a chunk made for copied bytes: a response head and a small body fit, an allocation stays within 2 KiB. */
+/* Room of a chunk made for copied bytes: a response head and a small body fit, an allocation
+ * stays within 2 KiB. */
 #define BYTEQ_CHUNK (2048 - sizeof(struct chunk))
 
 struct byteq_piece {
@@ -71,7 +73,8 @@ static enum error byteq_add_piece(struct byteq *queue, struct chunk *chunk, size
     return ERROR_NONE;
 }
 
-/* How many bytes fit behind the last piece in its own chunk: only where nobody else sees the chunk. */
+/* How many bytes fit behind the last piece in its own chunk: only where nobody else sees the
+ * chunk. */
 static size_t byteq_tail_room(const struct byteq *queue)
 {
     const struct byteq_piece *last = queue->last;

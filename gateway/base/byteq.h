@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A queue of bytes in chunks with two cursors: `sent` (handed to the socket) and `acked` (may be forgotten). HTTP/1 and
- * HTTP/2 acknowledge what they send at once; HTTP/3 keeps bytes until the peer's ACK. The queue does not bound itself: its
- * user states the bound (credit windows) and REQUIREs it.
+ * A queue of bytes in chunks with two cursors: `sent` (handed to the socket) and `acked` (may be
+ * forgotten). HTTP/1 and HTTP/2 acknowledge what they send at once; HTTP/3 keeps bytes until the
+ * peer's ACK. The queue does not bound itself: its user states the bound (credit windows) and
+ * REQUIREs it.
  */
 #ifndef GATEWAY_BASE_BYTEQ_H
 #define GATEWAY_BASE_BYTEQ_H
@@ -32,10 +33,12 @@ void byteq_init(struct byteq *queue);
 void byteq_done(struct byteq *queue);
 /* Appends a copy of the bytes. On ERROR_NO_MEMORY nothing was appended. */
 enum error byteq_append(struct byteq *queue, const void *data, size_t length) MUST_CHECK;
-/* Appends `length` bytes at `offset` of `chunk`, consuming the caller's reference (on error too). */
+/* Appends `length` bytes at `offset` of `chunk`, consuming the caller's reference (on error
+ * too). */
 enum error byteq_append_take(struct byteq *queue, struct chunk *chunk, size_t offset,
                              size_t length) MUST_CHECK;
-/* Fills at most `max` vectors with unsent bytes (at most `limit` bytes); returns how many vectors were filled. */
+/* Fills at most `max` vectors with unsent bytes (at most `limit` bytes); returns how many
+ * vectors were filled. */
 size_t byteq_peek(const struct byteq *queue, struct iovec *vectors, size_t max, size_t limit);
 /* Copies up to `length` unsent bytes out without moving the cursor; returns how many. */
 size_t byteq_copy_out(const struct byteq *queue, void *out, size_t length);
@@ -45,7 +48,8 @@ void byteq_mark_sent(struct byteq *queue, size_t length);
 void byteq_mark_acked(struct byteq *queue, size_t length);
 /* mark_sent and mark_acked in one. REQUIREs that nothing sent is waiting for its ack. */
 void byteq_consume(struct byteq *queue, size_t length);
-/* Puts the sent cursor back to the acked one: what was sent but not acked will be sent again (request replay). */
+/* Puts the sent cursor back to the acked one: what was sent but not acked will be sent again
+ * (request replay). */
 void byteq_rewind(struct byteq *queue);
 
 #endif

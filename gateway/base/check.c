@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end of the process when the gateway itself is wrong. It owns nothing and uses neither the log nor the allocator,
- * either of which may be what is broken.
+ * The end of the process when the gateway itself is wrong. It owns nothing and uses neither the log
+ * nor the allocator, either of which may be what is broken.
  */
 #include "base/check.h"
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Truth by assertion: REQUIRE states what must hold or the gateway has a bug; it is always on. A peer's fault is never
- * a REQUIRE: it is an error value and a counter. Every long-lived object starts with a magic number, so that a stale or
- * foreign pointer stops the process at the first use rather than at the last.
+ * Truth by assertion: REQUIRE states what must hold or the gateway has a bug; it is always on. A
+ * peer's fault is never a REQUIRE: it is an error value and a counter. Every long-lived object
+ * starts with a magic number, so that a stale or foreign pointer stops the process at the first use
+ * rather than at the last.
  */
 #ifndef GATEWAY_BASE_CHECK_H
 #define GATEWAY_BASE_CHECK_H

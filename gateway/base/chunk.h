@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A chunk: a block of bytes with a reference count, immutable once shared. Single-threaded (a chunk never leaves its loop).
+ * A chunk: a block of bytes with a reference count, immutable once shared. Single-threaded (a chunk
+ * never leaves its loop).
  */
 #ifndef GATEWAY_BASE_CHUNK_H
 #define GATEWAY_BASE_CHUNK_H
@@ -17,7 +18,8 @@ struct chunk {
     uint8_t data[];
 };
 
-/* A new empty chunk with room for `capacity` bytes, owned by the caller (one reference); NULL when memory is out. */
+/* A new empty chunk with room for `capacity` bytes, owned by the caller (one reference); NULL
+ * when memory is out. */
 struct chunk *chunk_new(size_t capacity) MUST_CHECK;
 /* One more reference; returns `chunk`. */
 struct chunk *chunk_ref(struct chunk *chunk);

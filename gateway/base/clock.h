@@ -12,7 +12,8 @@
 #define CLOCK_NS_PER_MS UINT64_C(1000000)
 #define CLOCK_NS_PER_S UINT64_C(1000000000)
 
-/* Monotonic time in nanoseconds. Inside a loop callback prefer loop_now(), which is read once per turn. */
+/* Monotonic time in nanoseconds. Inside a loop callback prefer loop_now(), which is read once
+ * per turn. */
 static inline uint64_t clock_now(void)
 {
     struct timespec now;

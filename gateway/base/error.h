@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The error values that cross module borders inside the gateway. They say what the caller can do, not what happened in
- * detail: details go to a log line or an error text at the place that knows them.
+ * The error values that cross module borders inside the gateway. They say what the caller can do,
+ * not what happened in detail: details go to a log line or an error text at the place that knows
+ * them.
  */
 #ifndef GATEWAY_BASE_ERROR_H
 #define GATEWAY_BASE_ERROR_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * SipHash-1-3 under a key of the process, and random bytes from getrandom(2). It owns the key and each thread's cheap
- * generator.
+ * SipHash-1-3 under a key of the process, and random bytes from getrandom(2). It owns the key and
+ * each thread's cheap generator.
  */
 #include "base/hash.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Keyed hashing for tables whose keys a peer chooses (SipHash-1-3, Aumasson and Bernstein 2012), and random bytes.
+ * Keyed hashing for tables whose keys a peer chooses (SipHash-1-3, Aumasson and Bernstein 2012),
+ * and random bytes.
  */
 #ifndef GATEWAY_BASE_HASH_H
 #define GATEWAY_BASE_HASH_H
@@ -10,7 +11,8 @@
 
 /* The keyed hash of the bytes; the key is random and drawn once per process. Thread-safe. */
 uint64_t hash_bytes(const void *data, size_t length);
-/* The same under a key of the caller's (known-answer tests; hashes that must be equal in two processes). */
+/* The same under a key of the caller's (known-answer tests; hashes that must be equal in two
+ * processes). */
 uint64_t hash_bytes_keyed(const uint64_t key[2], const void *data, size_t length);
 /* Fills `out` with random bytes from the kernel; ends the process when there are none to be had. */
 void random_bytes(void *out, size_t length);

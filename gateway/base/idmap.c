@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The id map: linear probing in a table of a power of two, at most three quarters full; removal closes the gap by moving
- * what follows, so there are no tombstones and a table that saw millions of streams is as fast as a new one.
+ * The id map: linear probing in a table of a power of two, at most three quarters full; removal
+ * closes the gap by moving what follows, so there are no tombstones and a table that saw millions
+ * of streams is as fast as a new one.
  */
 #include "base/idmap.h"
 
@@ -25,7 +26,8 @@ void idmap_done(struct idmap *map)
     idmap_init(map);
 }
 
-/* Where the probe of an id starts (Knuth's multiplicative hash; the high bits are the mixed ones). */
+/* Where the probe of an id starts (Knuth's multiplicative hash; the high bits are the mixed
+ * ones). */
 static size_t idmap_home(size_t capacity, uint64_t id)
 {
     return (size_t)((id * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & (capacity - 1);
@@ -95,7 +97,8 @@ void *idmap_remove(struct idmap *map, uint64_t id)
     size_t mask = map->capacity - 1;
     size_t gap = (size_t)(slot - map->slots);
     for (size_t i = (gap + 1) & mask; map->slots[i].value != NULL; i = (i + 1) & mask) {
-        /* It may fill the gap unless its home lies behind the gap (seen from the home, the gap comes later). */
+        /* It may fill the gap unless its home lies behind the gap (seen from the home, the gap
+         * comes later). */
         size_t home = idmap_home(map->capacity, map->slots[i].id);
         if (((i - home) & mask) >= ((i - gap) & mask)) {
             map->slots[gap] = map->slots[i];

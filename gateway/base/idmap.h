@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A hash map from a 64-bit id to a pointer: stream tables. Ids are chosen by the gateway or rise by protocol, so the hash is
- * a plain multiplicative one; maps keyed by a peer's bytes use base/hash.h's keyed function.
+ * A hash map from a 64-bit id to a pointer: stream tables. Ids are chosen by the gateway or rise by
+ * protocol, so the hash is a plain multiplicative one; maps keyed by a peer's bytes use
+ * base/hash.h's keyed function.
  */
 #ifndef GATEWAY_BASE_IDMAP_H
 #define GATEWAY_BASE_IDMAP_H
@@ -28,7 +29,8 @@ enum error idmap_put(struct idmap *map, uint64_t id, void *value) MUST_CHECK;
 void *idmap_get(const struct idmap *map, uint64_t id);
 /* Removes an id and returns its value, NULL when it was not there. */
 void *idmap_remove(struct idmap *map, uint64_t id);
-/* Walks all entries in no order: start with *cursor = 0; returns NULL at the end. The map must not change meanwhile. */
+/* Walks all entries in no order: start with *cursor = 0; returns NULL at the end. The map must
+ * not change meanwhile. */
 void *idmap_next(const struct idmap *map, size_t *cursor);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Typed intrusive doubly linked lists. LIST_DEFINE(conn_list, struct conn, in_server) makes `struct conn_list` and
- * functions that take only `struct conn *`, so that an object cannot be unlinked from a list of another kind.
- * A node that is in no list has next == NULL.
+ * Typed intrusive doubly linked lists. LIST_DEFINE(conn_list, struct conn, in_server) makes `struct
+ * conn_list` and functions that take only `struct conn *`, so that an object cannot be unlinked
+ * from a list of another kind. A node that is in no list has next == NULL.
  */
 #ifndef GATEWAY_BASE_LIST_H
 #define GATEWAY_BASE_LIST_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The public face of the logs: levels, the form of a line, and the choice between the writer thread and a direct write. It
- * owns the two outputs. It is one of the two process-wide states of the gateway (the metrics are the other).
+ * The public face of the logs: levels, the form of a line, and the choice between the writer thread
+ * and a direct write. It owns the two outputs. It is one of the two process-wide states of the
+ * gateway (the metrics are the other).
  */
 #include "base/log.h"
 
@@ -172,7 +173,8 @@ void log_queue(enum log_sink sink, struct slice line)
     log_line(sink, digit ? SLICE("1") : SLICE(""), line);
 }
 
-/* Copies text with control characters as \xNN (CWE-117: no text of a peer may start a line); returns the length. */
+/* Copies text with control characters as \xNN (CWE-117: no text of a peer may start a line);
+ * returns the length. */
 static size_t log_escape(char *out, const char *text, size_t length)
 {
     static const char hex[] = "0123456789abcdef";
@@ -192,7 +194,8 @@ static size_t log_escape(char *out, const char *text, size_t length)
     return (size_t)(out - start);
 }
 
-/* "2026-11-20T18:00:00.123Z warning h1: " (RFC 3339), or for syslog the level's digit and the module. */
+/* "2026-11-20T18:00:00.123Z warning h1: " (RFC 3339), or for syslog the level's digit and the
+ * module. */
 static size_t log_prefix(char *out, size_t size, enum log_level level, const char *module)
 {
     int length;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opens, reopens and writes the destinations of the logs. It owns the descriptors that it opened. This file alone includes
- * syslog.h, whose LOG_* macros collide with the levels of base/log.h.
+ * Opens, reopens and writes the destinations of the logs. It owns the descriptors that it opened.
+ * This file alone includes syslog.h, whose LOG_* macros collide with the levels of base/log.h.
  */
 #include "base/log_output.h"
 
@@ -14,7 +14,8 @@
 
 static int log_open_path(const char *path)
 {
-    /* O_NONBLOCK: opening a FIFO that nobody reads must fail rather than hang; on a file it means nothing. */
+    /* O_NONBLOCK: opening a FIFO that nobody reads must fail rather than hang; on a file it
+     * means nothing. */
     return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 }
 

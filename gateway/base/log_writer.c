@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The writer thread: loops put lines into a bounded buffer per sink, the thread takes a whole buffer at once and writes it
- * without holding the lock, so that only this thread ever waits for a disk or a pipe. It owns the buffers and, while it
- * runs, the outputs. What is dropped is counted and told to stderr at most once a minute.
+ * The writer thread: loops put lines into a bounded buffer per sink, the thread takes a whole
+ * buffer at once and writes it without holding the lock, so that only this thread ever waits for a
+ * disk or a pipe. It owns the buffers and, while it runs, the outputs. What is dropped is counted
+ * and told to stderr at most once a minute.
  */
 #include "base/log_writer.h"
 
@@ -102,7 +103,8 @@ static int log_writer_patience(void)
     return now >= at ? 0 : (int)((at - now) / CLOCK_NS_PER_MS) + 1;
 }
 
-/* Whether dropped lines wait to be told of, and the time for it has come (now) or will come (`ret_at`). */
+/* Whether dropped lines wait to be told of, and the time for it has come (now) or will come
+ * (`ret_at`). */
 static bool log_writer_notice_due(uint64_t *ret_at)
 {
     uint64_t dropped = atomic_load_explicit(&writer.dropped, memory_order_relaxed);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The counting allocator. It owns the process-wide counters and the failure injection; it knows nothing of who allocates.
- * Only this file calls malloc and its kin.
+ * The counting allocator. It owns the process-wide counters and the failure injection; it knows
+ * nothing of who allocates. Only this file calls malloc and its kin.
  */
 #include "base/mem.h"
 

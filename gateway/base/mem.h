@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The only allocator: counts what lives and can fail the n-th allocation, so that tests can walk every failure path.
- * Thread-safe. Libraries that take allocator hooks (OpenSSL, libevent, nghttp2 ...) are given these functions too.
+ * The only allocator: counts what lives and can fail the n-th allocation, so that tests can walk
+ * every failure path. Thread-safe. Libraries that take allocator hooks (OpenSSL, libevent, nghttp2
+ * ...) are given these functions too.
  */
 #ifndef GATEWAY_BASE_MEM_H
 #define GATEWAY_BASE_MEM_H
@@ -11,7 +12,8 @@
 
 #include "base/check.h"
 
-/* `size` bytes, not cleared, owned by the caller until mem_free; NULL when memory is out (or the injection says so). */
+/* `size` bytes, not cleared, owned by the caller until mem_free; NULL when memory is out (or the
+ * injection says so). */
 void *mem_alloc(size_t size) MUST_CHECK;
 /* As mem_alloc, cleared; `count` * `size` is checked for overflow. */
 void *mem_calloc(size_t count, size_t size) MUST_CHECK;
@@ -26,8 +28,9 @@ void mem_free(void *memory);
 uint64_t mem_live(void);
 /* How many allocations were made since start: what a failure walk counts. */
 uint64_t mem_made(void);
-/* Makes the n-th allocation from now (1 = the next) fail, once or from then on; n = 0 switches the injection off. The
- * environment variable GATEWAYD_FAIL_ALLOC=n[+] does the same at start ("+": from then on). */
+/* Makes the n-th allocation from now (1 = the next) fail, once or from then on; n = 0 switches
+ * the injection off. The environment variable GATEWAYD_FAIL_ALLOC=n[+] does the same at start ("+":
+ * from then on). */
 void mem_fail_nth(uint64_t n, int from_then_on);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The metric table and the shards. A shard is pushed on a list without a lock and never taken off, so that a reader can walk
- * the list while threads come and go, and what a thread counted outlives it.
+ * The metric table and the shards. A shard is pushed on a list without a lock and never taken off,
+ * so that a reader can walk the list while threads come and go, and what a thread counted outlives
+ * it.
  */
 #include "base/metrics.h"
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Counters and gauges. Each thread adds to a shard of its own with relaxed atomics; a reader sums the shards. The table of
- * all metrics is base/metrics.def, one row each: every limit of the product has its counter there, and the rows marked LIVE
- * are gauges of live objects, which every test scenario expects to be back at zero.
+ * Counters and gauges. Each thread adds to a shard of its own with relaxed atomics; a reader sums
+ * the shards. The table of all metrics is base/metrics.def, one row each: every limit of the
+ * product has its counter there, and the rows marked LIVE are gauges of live objects, which every
+ * test scenario expects to be back at zero.
  */
 #ifndef GATEWAY_BASE_METRICS_H
 #define GATEWAY_BASE_METRICS_H
@@ -29,7 +30,8 @@ struct metrics_shard {
     _Atomic int64_t values[METRIC_COUNT];
 };
 
-/* The calling thread's shard. Before metrics_register_thread it is a shared fallback, so counting is always safe. */
+/* The calling thread's shard. Before metrics_register_thread it is a shared fallback, so
+ * counting is always safe. */
 extern _Thread_local struct metrics_shard *metrics_here;
 
 /* Gives the calling thread a shard of its own, which lives as long as the process. */

@@ -36,9 +36,11 @@ bool slice_equal_nocase(struct slice a, struct slice b);
 bool slice_starts_with(struct slice s, struct slice prefix);
 /* Without spaces and tabs at both ends (RFC 9110 5.6.3 OWS). */
 struct slice slice_trim(struct slice s);
-/* Cuts at the first `separator`: the part before it is returned, `*rest` is what follows it (data NULL when there was none). */
+/* Cuts at the first `separator`: the part before it is returned, `*rest` is what follows it
+ * (data NULL when there was none). */
 struct slice slice_cut(struct slice s, char separator, struct slice *rest);
-/* Parses a decimal number of digits only, at most `max`; false for anything else, an empty slice too. */
+/* Parses a decimal number of digits only, at most `max`; false for anything else, an empty slice
+ * too. */
 bool slice_to_uint(struct slice s, unsigned long long max, unsigned long long *ret_value);
 
 #endif

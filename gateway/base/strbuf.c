@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The growing string. It owns its memory; after a failed allocation it stays a whole prefix and `failed` tells. */
+/* The growing string. It owns its memory; after a failed allocation it stays a whole prefix and
+ * `failed` tells. */
 #include "base/strbuf.h"
 
 #include <stdarg.h>
@@ -102,7 +103,8 @@ void strbuf_printf(struct strbuf *buffer, const char *format, ...)
     buffer->length += (size_t)length;
 }
 
-/* Whether bytes[1..] are `count` continuation bytes, the first of them within low..high (RFC 3629 4). */
+/* Whether bytes[1..] are `count` continuation bytes, the first of them within low..high (RFC
+ * 3629 4). */
 static bool utf8_tail(const uint8_t *bytes, size_t available, size_t count, uint8_t low,
                       uint8_t high)
 {
@@ -117,8 +119,8 @@ static bool utf8_tail(const uint8_t *bytes, size_t available, size_t count, uint
     return true;
 }
 
-/* The length of the well-formed UTF-8 character at `bytes`, 0 when there is none (RFC 3629 4: no overlong forms, no
- * surrogates, nothing above U+10FFFF). */
+/* The length of the well-formed UTF-8 character at `bytes`, 0 when there is none (RFC 3629 4: no
+ * overlong forms, no surrogates, nothing above U+10FFFF). */
 static size_t utf8_character(const uint8_t *bytes, size_t available)
 {
     uint8_t first = bytes[0];

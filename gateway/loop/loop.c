@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loop and its turn: poll and callbacks, then resumed work, then the flush, then the graveyard. It owns the event_base
- * and the lists of what is dirty, suspended and dead. It knows nothing of what the callbacks do.
+ * The loop and its turn: poll and callbacks, then resumed work, then the flush, then the graveyard.
+ * It owns the event_base and the lists of what is dirty, suspended and dead. It knows nothing of
+ * what the callbacks do.
  */
 #include "loop/loop.h"
 
@@ -12,7 +13,8 @@
 #include "base/metrics.h"
 #include "loop/loop_state.h"
 
-/* Rounds of flushing in one turn; what is dirty after them waits for the next turn, which then does not sleep. */
+/* Rounds of flushing in one turn; what is dirty after them waits for the next turn, which then
+ * does not sleep. */
 #define FLUSH_ROUNDS 8
 
 static void *libevent_alloc(size_t size)
@@ -40,7 +42,8 @@ static struct event_base *loop_new_base(void)
         return NULL;
     }
     struct event_base *base = NULL;
-    /* Edge triggering and EV_CLOSED are what only epoll has; other threads reach the loop through the mailbox alone. */
+    /* Edge triggering and EV_CLOSED are what only epoll has; other threads reach the loop
+     * through the mailbox alone. */
     if (event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE) == 0 &&
         event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER | EVENT_BASE_FLAG_NOLOCK) ==
             0) {
@@ -96,7 +99,7 @@ void loop_free(struct loop *loop)
     REQUIRE(!atomic_load(&loop->has_owner));
     mailbox_done(loop);
     loop_reap(loop);
-#ifndef NDEBUG
+#ifdef GATEWAYD_DEBUG
     REQUIRE(loop->watches == 0 && loop->heap_length == 0 && resume_list_empty(&loop->resumes));
     for (int stage = 0; stage < LOOP_STAGE_COUNT; stage++) {
         REQUIRE(dirty_list_empty(&loop->dirty[stage]));
@@ -133,7 +136,7 @@ int64_t loop_wall_seconds(const struct loop *loop)
 
 void loop_assert_owner(const struct loop *loop)
 {
-#ifndef NDEBUG
+#ifdef GATEWAYD_DEBUG
     REQUIRE(!atomic_load_explicit(&loop->has_owner, memory_order_acquire) ||
             pthread_equal(loop->owner, pthread_self()));
 #else
@@ -151,7 +154,7 @@ void *loop_context(const struct loop *loop)
     return loop->context;
 }
 
-/* --- the turn ------------------------------------------------------------------------------------------------------ */
+/* --- the turn --- */
 
 static bool loop_is_dirty(const struct loop *loop)
 {
@@ -174,7 +177,8 @@ static void loop_flush_stage(struct loop *loop, struct dirty_list *list)
     }
 }
 
-/* Steps 2 and 3 of the turn. Links go first: what they free of their queues lets conns write in the same round. */
+/* Steps 2 and 3 of the turn. Links go first: what they free of their queues lets conns write in
+ * the same round. */
 static void loop_flush(struct loop *loop)
 {
     REQUIRE(!loop->in_callback && !loop->in_flush);
@@ -214,13 +218,14 @@ void loop_callback_end(struct loop *loop)
         loop->now - loop->slice_start < loop->settings.turn_time_us * CLOCK_NS_PER_US) {
         return;
     }
-    /* libevent runs every ready callback before it returns: without this the first response of a busy turn would wait for
-     * the last request. */
+    /* libevent runs every ready callback before it returns: without this the first response of a
+     * busy turn would wait for the last request. */
     METRIC_INCREMENT(loop_early_flushes);
     loop_flush(loop);
 }
 
-/* Continues what was suspended before this turn began; what is suspended now is continued in the next one. */
+/* Continues what was suspended before this turn began; what is suspended now is continued in the
+ * next one. */
 static void loop_run_resumes(struct loop *loop)
 {
     struct loop_resume *resume;
@@ -278,7 +283,7 @@ void loop_stop(struct loop *loop)
     mailbox_wake(loop);
 }
 
-/* --- what a turn works on -------------------------------------------------------------------------------------------- */
+/* --- what a turn works on --- */
 
 void loop_dirty_init(struct loop_dirty *dirty, enum loop_stage stage,
                      enum loop_flush (*flush)(struct loop_dirty *dirty))

@@ -3,12 +3,13 @@
  * The loop: one thread, one event_base, and the one concurrency rule of the gateway, the turn:
  *
  *   1. callbacks run: they parse, change state, append to queues and mark dirty;
- *   2. the flush: dirty links, then dirty conns, write once, batched, repeated until clean or a budget is used up;
+ *   2. the flush: dirty links, then dirty conns, write once, batched, repeated until clean or out of
+ *      budget;
  *   3. the graveyard is reaped.
  *
- * Nothing frees and nothing sends outside 2 and 3. After 64 callbacks or 500 us within one dispatch the wrapper around each
- * callback runs flush and reap itself. Everything here belongs to the loop's thread; only loop_stop and mailbox_post
- * (loop/mailbox.h) may be called from elsewhere.
+ * Nothing frees and nothing sends outside 2 and 3. After 64 callbacks or 500 us within one dispatch
+ * the wrapper around each callback runs flush and reap itself. Everything here belongs to the
+ * loop's thread; only loop_stop and mailbox_post (loop/mailbox.h) may be called from elsewhere.
  */
 #ifndef GATEWAY_LOOP_LOOP_H
 #define GATEWAY_LOOP_LOOP_H
@@ -27,7 +28,8 @@ struct loop_settings {
     unsigned turn_time_us;   /* the same in microseconds (500) */
 };
 
-/* A new loop with the index it has among its siblings; not running. NULL when memory or descriptors are out. */
+/* A new loop with the index it has among its siblings; not running. NULL when memory or
+ * descriptors are out. */
 struct loop *loop_new(unsigned index, const struct loop_settings *settings) MUST_CHECK;
 /* Frees it; it must not be running, and nothing may be registered in it any more (REQUIREd in debug
  * builds). What is in the graveyard is reaped, undelivered mail is discarded. */
@@ -42,13 +44,14 @@ unsigned loop_index(const struct loop *loop);
 uint64_t loop_now(const struct loop *loop);
 /* Wall time in seconds, for Date headers, as fresh as loop_now. */
 int64_t loop_wall_seconds(const struct loop *loop);
-/* Aborts when the caller is not the loop's thread (no-op before the loop ran, and in release builds). */
+/* Aborts when the caller is not the loop's thread (no-op before the loop ran, and in release
+ * builds). */
 void loop_assert_owner(const struct loop *loop);
 /* Lets module code keep one pointer per loop (the server's per-loop state). */
 void loop_set_context(struct loop *loop, void *context);
 void *loop_context(const struct loop *loop);
 
-/* --- descriptors ------------------------------------------------------------------------------------------------ */
+/* --- descriptors --- */
 
 #define LOOP_READ 1u
 #define LOOP_WRITE 2u
@@ -57,7 +60,8 @@ void *loop_context(const struct loop *loop);
 
 struct event;
 
-/* A watched descriptor. Embed it; the callback may call loop_io_set and loop_io_done on its own watch. */
+/* A watched descriptor. Embed it; the callback may call loop_io_set and loop_io_done on its own
+ * watch. */
 struct loop_io {
     struct loop *loop;
     struct event *event; /* NULL until the first loop_io_set */
@@ -74,27 +78,27 @@ enum error loop_io_set(struct loop_io *io, unsigned events) MUST_CHECK;
 /* Stops and releases; allowed twice, and on an all-zero watch. The descriptor stays open. */
 void loop_io_done(struct loop_io *io);
 
-/* --- timers ------------------------------------------------------------------------------------------------------- */
+/* --- timers --- */
 
-/* A one-shot timer on the monotonic clock. Embed it. Timers are kept in a heap of the loop's own behind one event, so that
- * moving a deadline (as every keep-alive does) is cheap. */
+/* A one-shot timer on the monotonic clock. Embed it. Timers are kept in a heap of the loop's own
+ * behind one event, so that moving a deadline (as every keep-alive does) is cheap. */
 struct loop_timer {
     struct loop *loop;
     void (*callback)(struct loop_timer *timer);
-    uint64_t at;   /* loop_now() value; 0 = not set */
-    size_t index;  /* in the heap */
+    uint64_t at;  /* loop_now() value; 0 = not set */
+    size_t index; /* in the heap */
 };
 
 void loop_timer_init(struct loop_timer *timer, struct loop *loop,
                      void (*callback)(struct loop_timer *timer));
-/* Fires once, `delay_ns` from loop_now(); replaces an earlier setting. Fails only when memory is out: a timer that cannot
- * be set is an error of the operation that it guards. */
+/* Fires once, `delay_ns` from loop_now(); replaces an earlier setting. Fails only when memory is
+ * out: a timer that cannot be set is an error of the operation that it guards. */
 enum error loop_timer_set(struct loop_timer *timer, uint64_t delay_ns) MUST_CHECK;
 /* Unsets it; allowed when not set, and on an all-zero timer. */
 void loop_timer_clear(struct loop_timer *timer);
 bool loop_timer_is_set(const struct loop_timer *timer);
 
-/* --- the turn ------------------------------------------------------------------------------------------------------ */
+/* --- the turn --- */
 
 /* Order of the flush. */
 enum loop_stage { LOOP_STAGE_LINK, LOOP_STAGE_CONN, LOOP_STAGE_COUNT };
@@ -118,7 +122,8 @@ void loop_mark_dirty(struct loop *loop, struct loop_dirty *dirty);
 /* Takes it off the list (before its owner goes to the graveyard); allowed when it is not marked. */
 void loop_unmark_dirty(struct loop *loop, struct loop_dirty *dirty);
 
-/* Work that stopped for budget or backpressure and must go on without a new event (reading that was not ended by EAGAIN). */
+/* Work that stopped for budget or backpressure and must go on without a new event (reading that
+ * was not ended by EAGAIN). */
 struct loop_resume {
     struct list_node in_loop;
     uint64_t turn; /* in which it was put on the list */
@@ -126,7 +131,8 @@ struct loop_resume {
 };
 
 void loop_resume_init(struct loop_resume *resume, void (*callback)(struct loop_resume *resume));
-/* Calls it once in the next turn (never in this one), after the events that are ready then; idempotent. */
+/* Calls it once in the next turn (never in this one), after the events that are ready then;
+ * idempotent. */
 void loop_resume_later(struct loop *loop, struct loop_resume *resume);
 void loop_resume_cancel(struct loop *loop, struct loop_resume *resume);
 
@@ -136,8 +142,9 @@ struct loop_grave {
     void (*free)(struct loop_grave *grave);
 };
 
-/* Buries an object (its grave all zero): `free_object` is called at the end of this turn, when no callback can hold it any
- * more. Once. The object has taken itself off the dirty and resume lists, its watches and timers before. */
+/* Buries an object (its grave all zero): `free_object` is called at the end of this turn, when
+ * no callback can hold it any more. Once. The object has taken itself off the dirty and resume
+ * lists, its watches and timers before. */
 void loop_bury(struct loop *loop, struct loop_grave *grave,
                void (*free_object)(struct loop_grave *grave));
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Watched descriptors: one libevent event per descriptor, with all its conditions in it, so that they always agree on edge
- * triggering (libevent refuses a mixture). It owns the event, not the descriptor.
+ * Watched descriptors: one libevent event per descriptor, with all its conditions in it, so that
+ * they always agree on edge triggering (libevent refuses a mixture). It owns the event, not the
+ * descriptor.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -68,7 +69,8 @@ static enum error loop_io_assign(struct loop_io *io, unsigned events)
 
 enum error loop_io_set(struct loop_io *io, unsigned events)
 {
-    /* LOOP_CLOSED alone would spin: libevent 2.1 reports a reset (EPOLLERR) as EV_READ|EV_WRITE only. */
+    /* LOOP_CLOSED alone would spin: libevent 2.1 reports a reset (EPOLLERR) as EV_READ|EV_WRITE
+     * only. */
     REQUIRE(!(events & LOOP_CLOSED) || (events & LOOP_READ));
     REQUIRE(events != LOOP_EDGE);
     loop_assert_owner(io->loop);

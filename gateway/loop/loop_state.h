@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a loop is made of. Internal to loop/: the timers, the watches and the mailbox each keep their part here, because all
- * of them run inside the same wrapper around callbacks.
+ * What a loop is made of. Internal to loop/: the timers, the watches and the mailbox each keep
+ * their part here, because all of them run inside the same wrapper around callbacks.
  */
 #ifndef GATEWAY_LOOP_LOOP_STATE_H
 #define GATEWAY_LOOP_LOOP_STATE_H
@@ -57,7 +57,8 @@ struct loop {
     struct mail_list mailbox_opened; /* taken out, being delivered */
 };
 
-/* Each callback of the loop runs between these two. After loop_callback_end any object may have been freed. */
+/* Each callback of the loop runs between these two. After loop_callback_end any object may have
+ * been freed. */
 void loop_callback_begin(struct loop *loop);
 void loop_callback_end(struct loop *loop);
 

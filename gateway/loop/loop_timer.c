@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Timers: a binary heap whose entries know their place, so that setting, moving and clearing cost O(log n) and no system
- * call. One libevent timer stands for the earliest of them; it is moved before a poll when it would fire too late, and
- * when it fires too early (the deadline moved on, as keep-alive deadlines do) it is simply set again.
+ * Timers: a binary heap whose entries know their place, so that setting, moving and clearing cost
+ * O(log n) and no system call. One libevent timer stands for the earliest of them; it is moved
+ * before a poll when it would fire too late, and when it fires too early (the deadline moved on, as
+ * keep-alive deadlines do) it is simply set again.
  */
 #include <event2/event.h>
 
@@ -10,7 +11,8 @@
 #include "base/mem.h"
 #include "loop/loop_state.h"
 
-/* The libevent timer is never removed, only moved: adding it again can then not fail for want of memory. */
+/* The libevent timer is never removed, only moved: adding it again can then not fail for want of
+ * memory. */
 #define TIMER_FAR_SECONDS (24 * 60 * 60)
 #define HEAP_FIRST_CAPACITY 64
 
@@ -87,8 +89,8 @@ enum error loop_timer_set(struct loop_timer *timer, uint64_t delay_ns)
 {
     struct loop *loop = timer->loop;
     uint64_t now = loop_now(loop);
-    /* At least a nanosecond ahead: a timer that sets itself anew with no delay fires in the next turn, not for ever in this
-     * one. */
+    /* At least a nanosecond ahead: a timer that sets itself anew with no delay fires in the next
+     * turn, not for ever in this one. */
     uint64_t delay = delay_ns > 0 ? delay_ns : 1;
     uint64_t at = delay < UINT64_MAX - 1 - now ? now + delay : UINT64_MAX - 1;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The way into a loop from other threads: a list under a lock, and an eventfd that wakes the poll. It owns the messages from
- * the post to the delivery.
+ * The way into a loop from other threads: a list under a lock, and an eventfd that wakes the poll.
+ * It owns the messages from the post to the delivery.
  */
 #include "loop/mailbox.h"
 
@@ -42,7 +42,8 @@ static void mailbox_ready(struct loop_io *io, unsigned events)
     uint64_t count;
 
     (void)events;
-    /* First the descriptor, then the list: a message that comes between the two is taken, and wakes once too often. */
+    /* First the descriptor, then the list: a message that comes between the two is taken, and
+     * wakes once too often. */
     ssize_t got = read(loop->mailbox_fd, &count, sizeof(count));
     REQUIRE(got == (ssize_t)sizeof(count) || errno == EAGAIN || errno == EINTR);
     pthread_mutex_lock(&loop->mailbox_lock);
