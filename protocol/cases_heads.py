@@ -1,0 +1,493 @@
+# SPDX-License-Identifier: MIT
+"""The cases of vectors/heads-*.txt: what a reader makes of msgpack payloads, and transcripts/payloads.txt.
+
+It knows the rules R26, R35 to R52 and the map tables of SPEC.md; it knows no order of frames.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from make_vectors import Case, Str, fields, hex_runs, pack, quote
+
+Lines = list[str]
+HOST = (b"host", b"example.com")
+
+
+def ok(name: str, rule: str, head: str, data: bytes, seen: Lines, canonical: bool = True) -> Case:
+    keys = [f"head: {head}", *(["canonical: yes"] if canonical else [])]
+    lines = ["ok: " + head, *(f"field: {line}" for line in seen)]
+    return Case(name, rule, keys, hex_runs(data), lines)
+
+
+def bad(name: str, rule: str, head: str, data: bytes) -> Case:
+    results = {"stats": "dropped:", "log": "dropped:"}
+    results |= {"hello": "error: PROTOCOL", "hello_ack": "error: PROTOCOL", "conn": "error: PROTOCOL"}
+    result = results.get(head, "error: HEADER_INVALID")
+    return Case(name, rule, [f"head: {head}"], hex_runs(data), [result])
+
+
+# --- REQUEST ---------------------------------------------------------------------------------------
+
+
+def request(**changes: Any) -> list[Any]:
+    """The 13 elements of a plain GET, some of them changed."""
+    head: dict[str, Any] = {
+        "kind": 0,
+        "method": "GET",
+        "http_version": "1.1",
+        "scheme": "http",
+        "path": "/",
+        "raw_path": None,
+        "query": b"",
+        "root_path": "",
+        "client": b"127.0.0.1\x005000",
+        "server": b"127.0.0.1\x008080",
+        "fields": fields(HOST),
+        "tls": None,
+        "extensions": None,
+    }
+    assert not changes.keys() - head.keys()
+    return list((head | changes).values())
+
+
+def request_seen(**changes: str | Lines) -> Lines:
+    """The canonical text of request(), some lines changed; a list stands for several lines."""
+    seen: dict[str, str | Lines] = {
+        "kind": "0",
+        "method": '"GET"',
+        "http_version": '"1.1"',
+        "scheme": '"http"',
+        "path": '"/"',
+        "raw_path": "nil",
+        "query": '""',
+        "root_path": '""',
+        "client": '"127.0.0.1" 5000',
+        "server": '"127.0.0.1" 8080',
+        "header": ['"host" "example.com"'],
+        "tls": "nil",
+        "extension": [],
+    }
+    assert not changes.keys() - seen.keys()
+    lines: Lines = []
+    for key, value in (seen | changes).items():
+        lines += [f"{key}={item}" for item in ([value] if isinstance(value, str) else value)]
+    return lines
+
+
+def good_requests() -> list[Case]:
+    many = [(b"x-%d" % n, b"v" * n) for n in range(40)]
+    long_path = "/" + "p" * 300
+    return [
+        ok("request-plain", "R42", "request", pack(request()), request_seen()),
+        ok(
+            "request-full", "R42 R43 R44", "request",
+            pack(request(
+                method="POST", http_version="2", scheme="https", path="/caf\u00e9/a b", raw_path=b"/caf%C3%A9/a%20b",
+                query=b"q=1&r=%00", root_path="/shop", client=b"2001:db8::1\x0065535", server=b"example.com\x00443",
+                fields=fields(HOST, (b"cookie", b"a=1; b=2"), (b"accept", b"*/*"), (b"accept", b"text/html"), (b"x-empty", b"")),
+                tls=[0x0304, 0x1301, 7],
+                extensions={"trailers": True, "early_hints": True, "priority": [3, False], "early_data": True},
+            )),
+            request_seen(
+                method='"POST"', http_version='"2"', scheme='"https"', path='"/caf\\xc3\\xa9/a b"',
+                raw_path='"/caf%C3%A9/a%20b"', query='"q=1&r=%00"', root_path='"/shop"',
+                client='"2001:db8::1" 65535', server='"example.com" 443',
+                header=['"host" "example.com"', '"cookie" "a=1; b=2"', '"accept" "*/*"', '"accept" "text/html"', '"x-empty" ""'],
+                tls="772 4865 7",
+                extension=["trailers true", "early_hints true", "priority 3 false", "early_data true"],
+            ),
+        ),  # fmt: skip
+        ok("request-websocket", "R46 R84", "request",
+           pack(request(kind=1, scheme="wss", fields=fields(HOST, (b"sec-websocket-protocol", b"chat, superchat")))),
+           request_seen(kind="1", scheme='"wss"', header=['"host" "example.com"', '"sec-websocket-protocol" "chat, superchat"'])),  # fmt: skip
+        ok("request-no-fields", "R39", "request", pack(request(http_version="1.0", fields=b"")),
+           request_seen(http_version='"1.0"', header=[])),  # fmt: skip
+        ok("request-empty-value", "R39", "request", pack(request(fields=fields((b"a", b"")))),
+           request_seen(header=['"a" ""'])),  # fmt: skip
+        ok("request-many-fields", "R39", "request", pack(request(fields=fields(*many))),
+           request_seen(header=[f"{quote(n)} {quote(v)}" for n, v in many])),  # fmt: skip
+        ok("request-long-field", "R39", "request", pack(request(fields=fields(HOST, (b"cookie", b"c" * 20000)))),
+           request_seen(header=['"host" "example.com"', f'"cookie" {quote(b"c" * 20000)}'])),  # fmt: skip
+        ok("request-obs-text", "R40", "request", pack(request(fields=fields((b"x", b"\xe9\tz")))),
+           request_seen(header=['"x" "\\xe9\\x09z"'])),  # fmt: skip
+        ok("request-long-path", "R42", "request", pack(request(path=long_path)), request_seen(path=quote(long_path))),
+        ok("request-no-client", "R43", "request", pack(request(client=None)), request_seen(client="nil")),
+        ok("request-unix-server", "R43", "request", pack(request(server=b"/run/g.sock\0")), request_seen(server='"/run/g.sock" -')),
+        ok("request-undecodable-path", "R42", "request", pack(request(path="/%ff")), request_seen(path='"/%ff"')),
+        ok("request-path-nul", "R42", "request", pack(request(path="/a\0b", raw_path=b"/a%00b")),
+           request_seen(path='"/a\\x00b"', raw_path='"/a%00b"')),  # fmt: skip
+        ok("request-unknown-extension", "R37", "request", pack(request(extensions={"later": [1, [2]], "trailers": True})),
+           request_seen(extension=["trailers true"]), canonical=False),  # fmt: skip
+        ok("request-empty-extensions", "R37", "request", pack(request(extensions={})), request_seen(), canonical=False),
+        ok("request-wide-integers", "R35", "request",
+           b"\xdc\x00\x0d\xcf" + bytes(8) + pack(request(method=Str("GET")))[2:], request_seen(), canonical=False),
+        ok("request-array32", "R35 R36", "request", b"\xdd\x00\x00\x00\x0d" + pack(request())[1:], request_seen(), canonical=False),
+        ok("request-bin32", "R35", "request",
+           pack(request()).replace(pack(fields(HOST)), b"\xc6\x00\x00\x00\x10" + fields(HOST)), request_seen(), canonical=False),  # fmt: skip
+        ok("request-tls-no-conn", "R101", "request", pack(request(scheme="https", tls=[771, 49199, 0])),
+           request_seen(scheme='"https"', tls="771 49199 0")),  # fmt: skip
+    ]
+
+
+def bad_requests() -> list[Case]:
+    def one(name: str, rule: str, **changes: Any) -> Case:
+        return bad(f"request-{name}", rule, "request", pack(request(**changes)))
+
+    def raw(name: str, rule: str, data: bytes) -> Case:
+        return bad(f"request-{name}", rule, "request", data)
+
+    plain = pack(request())
+    return [
+        raw("12-elements", "R42", pack(request()[:12])),
+        raw("14-elements", "R42", pack([*request(), None])),
+        raw("map", "R42", pack({"kind": 0})),
+        raw("nil", "R42", pack(None)),
+        raw("trailing-byte", "R36", plain + b"\xc0"),
+        raw("cut", "R36", plain[:-1]),
+        raw("cut-in-text", "R36", plain[:4]),
+        one("kind-2", "R46", kind=2),
+        one("kind-text", "R42", kind="0"),
+        one("kind-negative", "R37 R42", kind=-1),
+        one("kind-bool", "R42", kind=False),
+        one("method-bin", "R37 R42", method=b"GET"),
+        one("method-empty", "R42", method=""),
+        one("path-bin", "R42", path=b"/"),
+        one("path-nil", "R42", path=None),
+        raw("path-not-utf8", "R37", plain.replace(b"\xa1/", b"\xa1\xff", 1)),
+        one("raw-path-text", "R42", raw_path="/"),
+        one("query-text", "R37 R42", query=""),
+        one("query-nil", "R42", query=None),
+        one("root-path-bin", "R42", root_path=b""),
+        one("client-text", "R42", client="h\x001"),
+        one("client-without-nul", "R43", client=b"127.0.0.1"),
+        one("client-two-nuls", "R43", client=b"127.0.0.1\x005000\x00"),
+        one("client-port-name", "R43", client=b"127.0.0.1\x00http"),
+        one("client-port-sign", "R43", client=b"127.0.0.1\x00+1"),
+        one("client-port-65536", "R43", client=b"127.0.0.1\x0065536"),
+        one("server-nil", "R42", server=None),
+        one("server-without-nul", "R43", server=b"example.com"),
+        one("fields-text", "R39 R42", fields="host\0example.com"),
+        one("fields-nil", "R42", fields=None),
+        one("fields-odd", "R39", fields=b"host"),
+        one("fields-odd-3", "R39", fields=b"host\0example.com\0accept"),
+        one("fields-nul-at-end", "R39", fields=b"host\0example.com\0"),
+        one("tls-2-elements", "R42", tls=[772, 4865]),
+        one("tls-4-elements", "R42", tls=[772, 4865, 0, 0]),
+        one("tls-negative", "R37 R42", tls=[772, 4865, -1]),
+        one("tls-text", "R42", tls=["TLSv1.3", 4865, 0]),
+        one("tls-bool", "R42", tls=[772, 4865, True]),
+        one("tls-map", "R42", tls={}),
+        one("extensions-array", "R42", extensions=[]),
+        one("extensions-wrong-type", "R37", extensions={"trailers": 1}),
+        one("extensions-priority-8", "R37", extensions={"priority": [8, False]}),
+        one("extensions-priority-short", "R37", extensions={"priority": [1]}),
+        raw("extensions-duplicate-key", "R37", plain[:-1] + b"\x82" + (pack("trailers") + b"\xc3") * 2),
+        raw("extensions-int-key", "R37", plain[:-1] + b"\x81\x01\xc3"),
+        raw("extensions-bin-key", "R37", plain[:-1] + b"\x81" + pack(b"trailers") + b"\xc3"),
+        one("depth-5", "R36", extensions={"later": [[[1]]]}),
+        raw("depth-bomb", "R36", plain[:-1] + b"\x91" * 50000 + b"\xc0"),
+        raw("float", "R35", plain[:-1] + b"\x81" + pack("later") + b"\xcb" + bytes(8)),
+        raw("ext", "R35", plain[:-1] + b"\x81" + pack("later") + b"\xd4\x01\x00"),
+        raw("c1", "R35", plain[:-1] + b"\xc1"),
+        raw("array-bomb", "R36", b"\xdd\x01\x00\x00\x00"),
+        raw("array-bomb-4g", "R36", b"\xdd\xff\xff\xff\xff"),
+        raw("map-bomb", "R36", plain[:-1] + b"\xdf\x01\x00\x00\x00"),
+        raw("bin-bomb", "R36", b"\x9d\xc6\xff\xff\xff\xff"),
+        raw("str-bomb", "R36", b"\x9d\x00\xdb\x7f\xff\xff\xff"),
+    ]
+
+
+# --- RESPONSE, TRAILERS, WS_ACCEPT -----------------------------------------------------------------
+
+
+def good_responses() -> list[Case]:
+    block = fields((b"content-type", b"text/plain"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"))
+    seen = ['header="content-type" "text/plain"', 'header="set-cookie" "a=1"', 'header="set-cookie" "b=2"']
+    long = fields((b"x", b"y" * 300))
+    return [
+        ok("response-no-fields", "R39 R49", "response", pack([b""]), []),
+        ok("response-fields", "R49", "response", pack([block]), seen),
+        ok("response-upper-case", "R40", "response", pack([fields((b"Content-Type", b"A"))]), ['header="content-type" "A"'], False),
+        ok("response-long", "R39", "response", pack([long]), [f'header="x" {quote(b"y" * 300)}']),
+        ok("response-tab", "R40", "response", pack([fields((b"a", b"b\tc"))]), ['header="a" "b\\x09c"']),
+        ok("response-obs-text", "R40", "response", pack([fields((b"a", b"\x80\xff"))]), ['header="a" "\\x80\\xff"']),
+        ok("response-token-chars", "R40", "response", pack([fields((b"!#$%&'*+-.^_`|~09az", b""))]), ["header=\"!#$%&'*+-.^_`|~09az\" \"\""]),
+        ok("response-array16", "R35", "response", b"\xdc\x00\x01\xc4\x00", [], False),
+        ok("trailers-fields", "R49", "trailers", pack([fields((b"checksum", b"9"))]), ['header="checksum" "9"']),
+        ok("accept-plain", "R84", "ws_accept", pack([None, b""]), ["subprotocol=nil"]),
+        ok("accept-subprotocol", "R84", "ws_accept", pack(["chat", fields((b"x-a", b"1"))]), ['subprotocol="chat"', 'header="x-a" "1"']),
+    ]  # fmt: skip
+
+
+def bad_responses() -> list[Case]:
+    cases: list[Case] = []
+    for head, wrap in (("response", lambda b: [b]), ("trailers", lambda b: [b]), ("ws_accept", lambda b: [None, b])):
+
+        def block(name: str, rule: str, data: bytes, head: str = head, wrap: Any = wrap) -> None:
+            cases.append(bad(f"{head}-{name}", rule, head, pack(wrap(data))))
+
+        block("odd", "R39", b"name")
+        block("odd-3", "R39", b"a\0b\0c")
+        block("cr-lf", "R40", b"a\0b\r\nset-cookie: x=1")
+        block("lf", "R40", b"a\0b\nc")
+        block("empty-name", "R40", b"\0value")
+        block("pseudo-header", "R40", b":status\0200")
+    for name, data in (("space", b"a b\0c"), ("colon", b"a:\0c"), ("high-byte", b"\xe9\0c"), ("control", b"a\x01\0c"), ("cr", b"a\r\0c")):
+        cases.append(bad(f"response-name-{name}", "R40", "response", pack([data])))
+    for byte in (*range(1, 9), *range(10, 32), 127):
+        cases.append(bad(f"response-value-{byte:02x}", "R40", "response", pack([b"a\0b" + bytes([byte]) + b"c"])))
+    for name, rule, data in (
+        ("nil", "R49", pack(None)),
+        ("bin", "R49", pack(b"")),
+        ("empty-array", "R49", pack([])),
+        ("2-elements", "R49", pack([b"", b""])),
+        ("text", "R37 R49", pack(["a\0b"])),
+        ("map", "R49", pack({"headers": b""})),
+        ("trailing-byte", "R36", pack([b""]) + b"\x00"),
+        ("cut", "R36", b"\x91\xc4"),
+        ("cut-bin", "R36", b"\x91\xc4\x05abc"),
+        ("array-bomb", "R36", b"\xdd\x01\x00\x00\x00"),
+        ("array-bomb-inside", "R36", b"\x91\xdd\xff\xff\xff\xff"),
+        ("map-bomb", "R36", b"\x91\xdf\x7f\xff\xff\xff"),
+        ("map-bomb-half", "R36", b"\x91\xde\x00\x02\xa1a\x01"),
+        ("bin-bomb", "R36", b"\x91\xc6\xff\xff\xff\xff"),
+        ("depth-bomb", "R36", b"\x91" * 60000 + b"\xc0"),
+        ("ext-bomb", "R35", b"\x91\xc9\xff\xff\xff\xff\x01"),
+        ("float", "R35", b"\x91\xca\x00\x00\x00\x00"),
+        ("c1", "R35", b"\x91\xc1"),
+    ):
+        cases.append(bad(f"response-{name}", rule, "response", data))
+    for name, rule, value in (
+        ("1-element", "R84", [None]),
+        ("3-elements", "R84", [None, b"", None]),
+        ("subprotocol-bin", "R84", [b"chat", b""]),
+        ("swapped", "R84", [b"", None]),
+    ):
+        cases.append(bad(f"accept-{name}", rule, "ws_accept", pack(value)))
+    return cases
+
+
+# --- maps ------------------------------------------------------------------------------------------
+
+HELLO: dict[str, Any] = {
+    "proto_min": 1,
+    "proto_max": 1,
+    "features": ["websocket", "files"],
+    "app": "",
+    "instance": bytes(range(16)),
+    "generation": "v1",
+    "pid": 4242,
+    "python": "CPython 3.13.5",
+    "worker_version": "asgi_worker 1.0",
+    "max_concurrency": 1000,
+    "channel_index": 0,
+    "token": b"",
+}
+HELLO_SEEN = {
+    "proto_min": "1",
+    "proto_max": "1",
+    "features": '"websocket" "files"',
+    "app": '""',
+    "instance": quote(bytes(range(16))),
+    "generation": '"v1"',
+    "pid": "4242",
+    "python": '"CPython 3.13.5"',
+    "worker_version": '"asgi_worker 1.0"',
+    "max_concurrency": "1000",
+    "channel_index": "0",
+    "token": '""',
+}
+TOKEN = b"TOKENtokenTOKENt"
+ACK: dict[str, Any] = {
+    "proto": 1,
+    "features": ["websocket", "files"],
+    "gateway": b"GATEWAYgatewayGA",
+    "channels": 1,
+    "token": TOKEN,
+    "max_frame": 65536,
+    "window": 65536,
+    "ws_max_message": 16777216,
+    "ping_interval": 1000,
+    "start_timeout": 60000,
+    "server_cert": None,
+}
+ACK_SEEN = {
+    "proto": "1",
+    "features": '"websocket" "files"',
+    "gateway": '"GATEWAYgatewayGA"',
+    "channels": "1",
+    "token": '"TOKENtokenTOKENt"',
+    "max_frame": "65536",
+    "window": "65536",
+    "ws_max_message": "16777216",
+    "ping_interval": "1000",
+    "start_timeout": "60000",
+    "server_cert": "nil",
+}
+CONN: dict[str, Any] = {
+    "client_cert_chain": ["-----BEGIN-A", "-----BEGIN-B"],
+    "client_cert_name": "CN=leaf,O=Example",
+    "client_cert_error": None,
+}
+CONN_SEEN = {
+    "client_cert_chain": '"-----BEGIN-A" "-----BEGIN-B"',
+    "client_cert_name": '"CN=leaf,O=Example"',
+    "client_cert_error": "nil",
+}
+STATS = {"rss": 1 << 33, "in_flight": 3, "tasks": 5}
+STATS_SEEN = {"rss": "8589934592", "in_flight": "3", "tasks": "5"}
+LOG = {"level": "warning", "message": "slow\nquery"}
+LOG_SEEN = {"level": '"warning"', "message": '"slow\\x0aquery"'}
+
+
+def seen(lines: dict[str, str]) -> Lines:
+    return [f"{key}={value}" if value else f"{key}=" for key, value in lines.items()]
+
+
+def good_maps() -> list[Case]:
+    second = {"channel_index": 3, "token": TOKEN}
+    second_seen = {"channel_index": "3", "token": '"TOKENtokenTOKENt"'}
+    backwards = dict(reversed(HELLO.items()))
+    cert = {"server_cert": "PEM"}
+    return [
+        ok("hello", "R26 R28", "hello", pack(HELLO), seen(HELLO_SEEN)),
+        ok("hello-second-channel", "R29", "hello", pack(HELLO | second), seen(HELLO_SEEN | second_seen)),
+        ok("hello-target", "R26", "hello", pack(HELLO | {"target": "shop:app"}), seen(HELLO_SEEN | {"target": '"shop:app"'})),
+        ok("hello-other-order", "R37", "hello", pack(backwards), seen(HELLO_SEEN), False),
+        ok("hello-unknown-key", "R37", "hello", pack({"later": {"a": [1]}} | HELLO), seen(HELLO_SEEN), False),
+        ok("hello-unknown-feature", "R28", "hello", pack(HELLO | {"features": ["files", "x"]}), seen(HELLO_SEEN | {"features": '"files" "x"'}), False),
+        ok("hello-no-features", "R28", "hello", pack(HELLO | {"features": []}), seen(HELLO_SEEN | {"features": ""})),
+        ok("hello-version-range", "R27", "hello", pack(HELLO | {"proto_max": 65535}), seen(HELLO_SEEN | {"proto_max": "65535"})),
+        ok("hello-max-bounds", "R37", "hello", pack(HELLO | {"generation": "g" * 128, "max_concurrency": 65535, "pid": 4294967295}),
+           seen(HELLO_SEEN | {"generation": quote(b"g" * 128), "max_concurrency": "65535", "pid": "4294967295"})),
+        ok("ack", "R26", "hello_ack", pack(ACK), seen(ACK_SEEN)),
+        ok("ack-certificate", "R26", "hello_ack", pack(ACK | cert), seen(ACK_SEEN | {"server_cert": '"PEM"'})),
+        ok("ack-unknown-key", "R37", "hello_ack", pack(ACK | {"later": 1}), seen(ACK_SEEN), False),
+        ok("conn-chain", "R101", "conn", pack(CONN), seen(CONN_SEEN)),
+        ok("conn-server-cert", "R101", "conn", pack(CONN | cert), seen(CONN_SEEN | {"server_cert": '"PEM"'})),
+        ok("stats-map", "R80", "stats", pack(STATS), seen(STATS_SEEN)),
+        ok("stats-unknown-key", "R37 R80", "stats", pack(STATS | {"threads": 9}), seen(STATS_SEEN), False),
+        ok("log-map", "R80", "log", pack(LOG), seen(LOG_SEEN)),
+        ok("log-logger", "R80", "log", pack(LOG | {"logger": "app.db"}), seen(LOG_SEEN | {"logger": '"app.db"'})),
+    ]  # fmt: skip
+
+
+def bad_maps() -> list[Case]:
+    cases = [bad(f"{n}-{what}", "R37 R38", n, data) for n in ("hello", "hello_ack", "conn", "stats", "log") for what, data in (
+        ("empty-map", b"\x80"), ("array", b"\x90"), ("nil", b"\xc0"), ("map-bomb", b"\xdf\x01\x00\x00\x00"), ("array-bomb", b"\xdd\x01\x00\x00\x00"),
+    )]  # fmt: skip
+    for key in HELLO:
+        without = {k: v for k, v in HELLO.items() if k != key}
+        cases.append(bad(f"hello-without-{key}", "R26 R37", "hello", pack(without)))
+        cases.append(bad(f"hello-{key}-nil", "R26 R37", "hello", pack(HELLO | {key: None})))
+    for key in ACK:
+        without = {k: v for k, v in ACK.items() if k != key}
+        cases.append(bad(f"ack-without-{key}", "R26 R37", "hello_ack", pack(without)))
+    for name, changes in (
+        ("proto-min-0", {"proto_min": 0}),
+        ("proto-range-empty", {"proto_min": 2, "proto_max": 1}),
+        ("proto-max-65536", {"proto_max": 65536}),
+        ("proto-text", {"proto_min": "1"}),
+        ("proto-bool", {"proto_min": True}),
+        ("features-bin", {"features": [b"files"]}),
+        ("features-65", {"features": ["f"] * 65}),
+        ("instance-15", {"instance": bytes(15)}),
+        ("instance-17", {"instance": bytes(17)}),
+        ("instance-text", {"instance": "x" * 16}),
+        ("token-17", {"token": bytes(17)}),
+        ("generation-129", {"generation": "g" * 129}),
+        ("app-65", {"app": "a" * 65}),
+        ("concurrency-0", {"max_concurrency": 0}),
+        ("concurrency-65536", {"max_concurrency": 65536}),
+        ("index-1024", {"channel_index": 1024}),
+        ("index-negative", {"channel_index": -1}),
+        ("pid-33-bits", {"pid": 1 << 32}),
+        ("target-bin", {"target": b"x"}),
+    ):
+        cases.append(bad(f"hello-{name}", "R26 R37", "hello", pack(HELLO | changes)))
+    double = pack(HELLO)
+    cases += [
+        bad("hello-duplicate-key", "R37", "hello", b"\x8d" + double[1:] + pack("pid") + pack(1)),
+        bad("hello-duplicate-unknown", "R37", "hello", b"\x8e" + double[1:] + pack("z") + b"\x01" + pack("z") + b"\x02"),
+        bad("hello-int-key", "R37", "hello", b"\x8d" + double[1:] + b"\x01\x01"),
+        bad("hello-not-utf8", "R37", "hello", double.replace(b"\xa2v1", b"\xa2\xc3\x28")),
+        bad("hello-surrogate", "R37", "hello", double.replace(b"\xa2v1", b"\xa3\xed\xa0\x80")),
+        bad("hello-overlong", "R37", "hello", double.replace(b"\xa2v1", b"\xa2\xc0\xaf")),
+        bad("hello-trailing-byte", "R36", "hello", double + b"\xc0"),
+        bad("hello-cut", "R36", "hello", double[:-1]),
+        bad("hello-deep", "R36", "hello", b"\x8d" + double[1:] + pack("z") + pack([[[[1]]]])),
+        bad("hello-float", "R35", "hello", b"\x8d" + double[1:] + pack("z") + b"\xcb" + bytes(8)),
+    ]
+    for name, changes in (
+        ("window-under-frame", {"max_frame": 65537}),
+        ("frame-32767", {"max_frame": 32767}),
+        ("frame-over-1-mib", {"max_frame": 1048577, "window": 1048577}),
+        ("channels-0", {"channels": 0}),
+        ("channels-1025", {"channels": 1025}),
+        ("token-empty", {"token": b""}),
+        ("cert-bin", {"server_cert": b"PEM"}),
+        ("ping-0", {"ping_interval": 0}),
+    ):
+        cases.append(bad(f"ack-{name}", "R26 R37", "hello_ack", pack(ACK | changes)))
+    for name, changes in (
+        ("chain-nil", {"client_cert_chain": None}),
+        ("chain-bin", {"client_cert_chain": [b"DER"]}),
+        ("chain-17", {"client_cert_chain": ["c"] * 17}),
+        ("name-bin", {"client_cert_name": b"CN=x"}),
+    ):
+        cases.append(bad(f"conn-{name}", "R37 R38", "conn", pack(CONN | changes)))
+    cases.append(bad("stats-rss-text", "R38 R80", "stats", pack(STATS | {"rss": "1"})))
+    cases.append(bad("stats-negative", "R38 R80", "stats", pack(STATS | {"tasks": -1})))
+    cases.append(bad("log-level-empty", "R38 R80", "log", pack(LOG | {"level": ""})))
+    cases.append(bad("log-message-8193", "R38 R80", "log", pack(LOG | {"message": "m" * 8193})))
+    return cases
+
+
+def good() -> list[Case]:
+    return [*good_requests(), *good_responses(), *good_maps()]
+
+
+def bad_cases() -> list[Case]:
+    return [*bad_requests(), *bad_responses(), *bad_maps()]
+
+
+def payloads() -> list[tuple[str, bytes]]:
+    """What transcripts name with @: heads and maps that are too long to read in hex."""
+    second = {"channel_index": 1, "token": TOKEN}
+    return [
+        ("hello", pack(HELLO)),
+        ("hello-v2-3", pack(HELLO | {"proto_min": 2, "proto_max": 3})),
+        ("hello-v1-9", pack(HELLO | {"proto_max": 9})),
+        ("hello-ch1", pack(HELLO | second)),
+        ("hello-ch1-bad-token", pack(HELLO | second | {"token": bytes(16)})),
+        ("hello-ch1000", pack(HELLO | second | {"channel_index": 1000})),
+        ("hello-ch0-unknown-token", pack(HELLO | {"token": bytes(16)})),
+        ("hello-no-features", pack(HELLO | {"features": []})),
+        ("hello-other-app", pack(HELLO | {"app": "elsewhere"})),
+        ("ack", pack(ACK)),
+        ("ack-v2", pack(ACK | {"proto": 2})),
+        ("ack-2-channels", pack(ACK | {"channels": 2})),
+        ("ack-no-features", pack(ACK | {"features": []})),
+        ("ack-strange-feature", pack(ACK | {"features": ["teleport"]})),
+        ("ack-ws-small", pack(ACK | {"ws_max_message": 10})),
+        ("get", pack(request())),
+        ("post", pack(request(method="POST"))),
+        ("ws", pack(request(kind=1, scheme="ws", fields=fields(HOST, (b"sec-websocket-protocol", b"chat"))))),
+        ("get-conn-7", pack(request(scheme="https", tls=[772, 4865, 7]))),
+        ("get-odd", pack(request(fields=b"host"))),
+        ("get-kind-2", pack(request(kind=2))),
+        ("head", pack([b""])),
+        ("head-len-5", pack([fields((b"content-length", b"5"))])),
+        ("head-crlf", pack([b"a\0b\r\nc"])),
+        ("head-bomb", b"\xdd\x01\x00\x00\x00"),
+        ("head-link", pack([fields((b"link", b"</a.css>; rel=preload"))])),
+        ("trailers", pack([fields((b"checksum", b"9"))])),
+        ("accept", pack([None, b""])),
+        ("accept-chat", pack(["chat", b""])),
+        ("accept-other", pack(["other", b""])),
+        ("accept-upgrade", pack([None, fields((b"upgrade", b"websocket"))])),
+        ("conn", pack(CONN)),
+        ("stats", pack(STATS)),
+        ("log", pack(LOG)),
+    ]  # fmt: skip
