@@ -18,6 +18,7 @@ struct app_settings {
     struct slice name;
     struct slice socket;    /* absolute path */
     struct slice group;     /* group of the socket file; empty: unchanged */
+    unsigned socket_mode;   /* of the socket file, 0660 */
     const uid_t *allow_uids;
     size_t allow_uid_count;
     uint32_t queue_max;

@@ -20,6 +20,7 @@ enum tls_verify { TLS_VERIFY_NONE, TLS_VERIFY_OPTIONAL, TLS_VERIFY_REQUIRED };
 struct tls_certificate_settings {
     struct slice cert, key; /* PEM files; chain in the cert file, leaf first */
     struct slice key_password; /* empty: none */
+    struct slice password_file; /* where config read the password; empty: nowhere */
 };
 
 struct tls_settings {
@@ -34,6 +35,7 @@ struct tls_settings {
     uint64_t ticket_key_life_ns; /* 1 h */
     unsigned ticket_keys_kept;   /* 24 */
     unsigned key_updates_per_second; /* 100 */
+    unsigned tickets;      /* session tickets per handshake; 0: none */
 };
 
 struct tls_context;
