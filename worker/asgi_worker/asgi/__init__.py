@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Adapters between streams of the frame protocol and applications."""

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+"""The command line: `python -m asgi_worker [OPTIONS] module:attribute`.
+
+Job: turn arguments, ASGI_WORKER_* variables and defaults (in this order of precedence) into
+`Settings`, and say in one sentence what is wrong with them. It starts nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from . import __version__
+from .config import (
+    CancelPolicy,
+    ConfigError,
+    Interface,
+    LifespanMode,
+    LoopKind,
+    Settings,
+    load_env_file,
+    parse_bool,
+    parse_connect,
+    parse_count,
+    parse_duration,
+    parse_size,
+    run_directory,
+)
+from .protocol.constants import PROTOCOL_VERSION
+
+ENV_PREFIX = "ASGI_WORKER_"
+LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: where its value comes from and how its text becomes a value."""
+
+    name: str
+    parse: Callable[[str], Any]
+    metavar: str
+    help: str
+    flag: bool = False
+
+    @property
+    def field(self) -> str:
+        """The name of the Settings field and, in capitals, of the environment variable."""
+        return self.name.replace("-", "_")
+
+
+def _choice(enum: Any) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return enum(text.strip().lower())
+        except ValueError:
+            words = ", ".join(member.value for member in enum)
+            raise ConfigError(f"{text!r} is not one of {words}") from None
+
+    return parse
+
+
+def _at_least(low: float, parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def checked(text: str) -> Any:
+        value = parse(text)
+        if value < low:
+            raise ConfigError(f"{text!r} is less than {low:g}")
+        return value
+
+    return checked
+
+
+def _or_off(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def maybe(text: str) -> Any:
+        return None if text.strip().lower() == "off" else parse(text)
+
+    return maybe
+
+
+def _log_level(text: str) -> str:
+    level = text.strip().lower()
+    if level not in LOG_LEVELS:
+        raise ConfigError(f"{text!r} is not one of {', '.join(LOG_LEVELS)}")
+    return level
+
+
+def _root_path(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ConfigError(f"{text!r} must begin with / (or be empty)")
+    return text.rstrip("/")
+
+
+_SECONDS = _at_least(0.001, parse_duration)
+
+OPTIONS = (
+    Option("connect", parse_connect, "unix:PATH", "the gateway's socket for this application"),
+    Option("generation", str, "STR", "name of the deployed version, a git sha say"),
+    Option("interface", _choice(Interface), "KIND", "auto, asgi3, asgi2 or wsgi (default auto)"),
+    Option("factory", parse_bool, "", "the attribute is a function that returns the app", True),
+    Option("app-dir", str, "DIR", "directory to import from (default: the current one)"),
+    Option("env-file", str, "FILE", "KEY=VALUE lines for variables that are not set yet"),
+    Option("lifespan", _choice(LifespanMode), "MODE", "auto, on or off (default auto)"),
+    Option("root-path", _root_path, "STR", "ASGI root_path when the gateway's route sets none"),
+    Option("loop", _choice(LoopKind), "KIND", "auto, asyncio or uvloop (default auto)"),
+    Option(
+        "max-concurrency",
+        _at_least(1, parse_count),
+        "N",
+        "requests in flight; also the threads of a WSGI app (default 1000; WSGI 40)",
+    ),
+    Option(
+        "max-requests",
+        _or_off(_at_least(1, parse_count)),
+        "N|off",
+        "drain and exit 0 after N requests (default off)",
+    ),
+    Option("max-requests-jitter", parse_count, "N", "up to N more, chosen at start (default 0)"),
+    Option("max-age", _or_off(_SECONDS), "S|off", "drain and exit 0 after S seconds"),
+    Option(
+        "max-rss",
+        _or_off(_at_least(1, parse_size)),
+        "BYTES|off",
+        "drain and exit 0 above this resident size, 512MiB say",
+    ),
+    Option("startup-timeout", _SECONDS, "S", "import and lifespan.startup together (default 60)"),
+    Option("graceful-timeout", _SECONDS, "S", "what a stop waits for requests (default 30)"),
+    Option("shutdown-timeout", _SECONDS, "S", "what a stop waits for lifespan (default 30)"),
+    Option("disconnect-grace", parse_duration, "S", "from client gone to cancel (default 3)"),
+    Option(
+        "cancel-on-disconnect",
+        _choice(CancelPolicy),
+        "WHEN",
+        "started: only once the response has started (default); always; never",
+    ),
+    Option("log-level", _log_level, "LEVEL", "critical, error, warning, info or debug"),
+    Option("log-config", str, "FILE", "a logging configuration, .json (dictConfig) or .ini"),
+    Option("pid-file", str, "FILE", "where to write the process id"),
+)
+
+# Options of interface.md that come later. They are refused by name, never accepted and ignored.
+PLANNED = ("workers", "reload", "reload-dir")
+
+
+class UsageError(Exception):
+    """The command line is wrong; exit code 2."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def version_text() -> str:
+    """Name the program, its version and the protocol versions that it speaks."""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return (
+        f"asgi_worker {__version__} (gateway protocol version {PROTOCOL_VERSION}; "
+        f"ASGI 3.0, spec 2.5; lifespan 2.0; Python {python})"
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser; every option's text is kept as it stands and parsed by resolve()."""
+    parser = _Parser(
+        prog="asgi_worker",
+        usage="python -m asgi_worker [OPTIONS] module:attribute",
+        description="Run an ASGI (or WSGI) application behind gatewayd.",
+        epilog="Every option is also read from ASGI_WORKER_<OPTION>; the command line wins. "
+        "Exit codes: 0 clean stop, 1 run-time failure, 2 usage, 3 the application could not be "
+        "imported or started, 4 its generation is retired. "
+        f"The run directory is {run_directory()} here.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("app", nargs="*", metavar="module:attribute", help="the application")
+    parser.add_argument("--version", action="version", version=version_text())
+    for option in OPTIONS:
+        if option.flag:
+            parser.add_argument(
+                f"--{option.name}",
+                dest=option.field,
+                action="store_const",
+                const="1",
+                help=option.help,
+            )
+        else:
+            parser.add_argument(
+                f"--{option.name}", dest=option.field, metavar=option.metavar, help=option.help
+            )
+    for name in PLANNED:
+        parser.add_argument(
+            f"--{name}", dest="planned_" + name, nargs="?", const="1", help=argparse.SUPPRESS
+        )
+    return parser
+
+
+def _refuse_planned(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    for name in PLANNED:
+        env_name = ENV_PREFIX + name.replace("-", "_").upper()
+        text = getattr(arguments, "planned_" + name) or environ.get(env_name)
+        if not text or (name == "workers" and text.strip() == "1"):
+            continue
+        if name == "reload" and text.strip().lower() in ("0", "no", "off", "false"):
+            continue
+        raise UsageError(
+            f"--{name} does not exist in this version: a command runs one worker without "
+            "reloading. Start the command once per worker, from a service manager say"
+        )
+
+
+def _app_name(positional: Sequence[str], environ: Mapping[str, str]) -> str:
+    if positional and positional[0] == "dev":
+        raise UsageError(
+            "the dev command does not exist in this version; start gatewayd and the worker apart"
+        )
+    if len(positional) > 1:
+        raise UsageError(f"one application is expected, found {' '.join(positional)}")
+    app = positional[0] if positional else environ.get(ENV_PREFIX + "APP", "")
+    if not app:
+        raise UsageError("name the application as module:attribute, main:app say")
+    module, colon, attribute = app.partition(":")
+    if not module or not colon or not attribute:
+        raise UsageError(f"{app!r} is not module:attribute, main:app say")
+    return app
+
+
+def resolve(argv: Sequence[str], environ: dict[str, str] | os._Environ[str]) -> Settings:
+    """Return the settings; reads the env file into `environ`. Raises UsageError."""
+    arguments = build_parser().parse_args(argv)
+    env_file = arguments.env_file or environ.get(ENV_PREFIX + "ENV_FILE")
+    try:
+        if env_file:
+            for key, value in load_env_file(env_file).items():
+                environ.setdefault(key, value)
+    except ConfigError as exc:
+        raise UsageError(str(exc)) from exc
+    _refuse_planned(arguments, environ)
+    values: dict[str, Any] = {"app": _app_name(arguments.app, environ)}
+    for option in OPTIONS:
+        text = getattr(arguments, option.field)
+        source = f"--{option.name}"
+        if text is None:
+            source = ENV_PREFIX + option.field.upper()
+            text = environ.get(source)
+        if text is None:
+            continue
+        try:
+            values[option.field] = option.parse(text)
+        except ConfigError as exc:
+            raise UsageError(f"{source}: {exc}") from exc
+    if values.get("max_requests_jitter") and not values.get("max_requests"):
+        raise UsageError("--max-requests-jitter means nothing without --max-requests")
+    return Settings(**values)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    try:
+        settings = resolve(sys.argv[1:] if argv is None else argv, os.environ)
+    except UsageError as exc:
+        sys.stderr.write(
+            f"asgi_worker: {exc}\nTry 'python -m asgi_worker --help' for the options.\n"
+        )
+        return 2
+    # Imported late: --help and usage errors need no event loop.
+    from .process import run
+
+    return run(settings)
