@@ -32,7 +32,7 @@ struct check_test {
 
 static struct check_test *check_first, **check_last = &check_first;
 static jmp_buf check_leave; /* where a failed CHECK goes: back to the loop over the tests */
-static const char *check_skip_reason;
+static const char *check_skip_reason = "";
 
 #define TEST(test_name)                                                                            \
     static void test_name(void);                                                                   \
