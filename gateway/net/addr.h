@@ -31,15 +31,23 @@ unsigned addr_port(const struct addr *addr);
 bool addr_is_unix(const struct addr *addr);
 /* Parses a numeric host ("192.0.2.1", "2001:db8::1", brackets allowed) and a port. */
 enum error addr_parse(struct slice host, unsigned port, struct addr *ret_addr) MUST_CHECK;
+/* The address of a socket file. ERROR_INVALID when the path is empty, holds a NUL, or is longer than ADDR_UNIX_PATH_MAX. */
+enum error addr_from_unix(struct slice path, struct addr *ret_addr) MUST_CHECK;
+#define ADDR_UNIX_PATH_MAX 107
 
-/* A network for trust lists: an address with a prefix length, or every Unix peer. */
+/* The IPv4 address inside an IPv4-mapped IPv6 address ("::ffff:192.0.2.1"), every other one as it is. */
+struct addr addr_unmap(const struct addr *addr);
+
+/* A network for trust lists: an address with a prefix length, every Unix peer ("unix"), or everybody ("*"). */
 struct addr_network {
-    struct addr addr;
+    struct addr addr; /* length 0 for "*" and "unix" */
+    bool everybody;
     unsigned prefix;
     bool unix_peers;
 };
 
-/* Parses "10.0.0.0/8", "::1", "unix", "*". ERROR_INVALID when it is none of them. */
+/* Parses "10.0.0.0/8", "::1", "unix", "*". ERROR_INVALID when it is none of them, also for bits set behind the prefix
+ * ("10.1.2.3/8" names a host or a network, and nobody can tell which). */
 enum error addr_network_parse(struct slice text, struct addr_network *ret_network) MUST_CHECK;
 bool addr_network_contains(const struct addr_network *network, const struct addr *addr);
 

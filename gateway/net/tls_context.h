@@ -18,24 +18,24 @@
 enum tls_verify { TLS_VERIFY_NONE, TLS_VERIFY_OPTIONAL, TLS_VERIFY_REQUIRED };
 
 struct tls_certificate_settings {
-    struct slice cert, key; /* PEM files; chain in the cert file, leaf first */
-    struct slice key_password; /* empty: none */
+    struct slice cert, key;     /* PEM files; chain in the cert file, leaf first */
+    struct slice key_password;  /* empty: none */
     struct slice password_file; /* where config read the password; empty: nowhere */
 };
 
 struct tls_settings {
     const struct tls_certificate_settings *certificates;
     size_t certificate_count;
-    uint16_t min_version;  /* 0x0303 or 0x0304 */
-    struct slice ciphers;  /* TLS 1.2 list; empty: the profile's */
-    struct slice groups;   /* empty: the profile's */
-    struct slice client_ca;/* PEM file; empty: none */
+    uint16_t min_version;   /* 0x0303 or 0x0304 */
+    struct slice ciphers;   /* TLS 1.2 list; empty: the profile's */
+    struct slice groups;    /* empty: the profile's */
+    struct slice client_ca; /* PEM file; empty: none */
     enum tls_verify verify;
     bool reject_unknown_sni;
-    uint64_t ticket_key_life_ns; /* 1 h */
-    unsigned ticket_keys_kept;   /* 24 */
+    uint64_t ticket_key_life_ns;     /* 1 h */
+    unsigned ticket_keys_kept;       /* 24 */
     unsigned key_updates_per_second; /* 100 */
-    unsigned tickets;      /* session tickets per handshake; 0: none */
+    unsigned tickets;                /* session tickets per handshake; 0: none */
 };
 
 struct tls_context;

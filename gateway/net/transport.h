@@ -23,25 +23,29 @@ struct transport_ops {
     /* Reads at most `size` bytes. NONE: *ret_length >= 1 bytes came. AGAIN: nothing now. CLOSED: the peer ended its side in
      * order (FIN; for TLS with or without close_notify, see transport_clean_end). IO: reset or another error; the transport is dead. */
     enum error (*read)(struct transport *transport, void *out, size_t size, size_t *ret_length);
-    /* Writes what fits. NONE: *ret_length >= 1 bytes were taken. AGAIN: nothing now. IO: the transport is dead. */
+    /* Writes what fits. NONE: *ret_length >= 1 bytes were taken. AGAIN: nothing now. IO: the transport is dead.
+     * Bytes that were offered and not taken are a promise: the next call starts with the same ones and offers at least
+     * as many (TLS has sealed a record of them). A queue of bytes written from its head keeps that by itself. */
     enum error (*writev)(struct transport *transport, const struct iovec *vectors, size_t count,
                          size_t *ret_length);
     /* Ends our side: close_notify (TLS), then SHUT_WR. AGAIN: call again when writable. */
     enum error (*shutdown)(struct transport *transport);
-    /* Closes the descriptor (with a reset when `reset`) and releases what the transport holds; the memory goes by loop_bury. */
+    /* Closes the descriptor (with a reset when `reset`); what the transport holds, `tls` too, goes by loop_bury. */
     void (*destroy)(struct transport *transport, bool reset);
 };
 
 /* What the TLS handshake gave, for the ASGI `tls` extension and logs; lives as long as the transport. */
 struct tls_info {
-    uint16_t version;             /* 0x0303, 0x0304 */
-    uint16_t cipher;              /* IANA number */
+    uint16_t version; /* 0x0303, 0x0304 */
+    uint16_t cipher;  /* IANA number */
     struct slice cipher_name, version_name, group_name;
-    struct slice server_name;     /* SNI as sent, lower-cased, empty when none */
-    struct slice alpn;            /* "http/1.1", "h2", empty when none */
-    struct slice server_cert_pem; /* owned by the certificate store for as long as this transport holds its context */
-    struct slice client_chain_pem;/* concatenated, leaf first; empty when no certificate was given */
-    struct slice client_name;     /* subject of the leaf, RFC 4514; empty when none */
+    struct slice server_name; /* SNI as sent, lower-cased, empty when none */
+    struct slice alpn;        /* "http/1.1", "h2", empty when none */
+    struct slice
+        server_cert_pem; /* owned by the certificate store for as long as this transport holds its context */
+    struct slice
+        client_chain_pem;     /* concatenated, leaf first; empty when no certificate was given */
+    struct slice client_name; /* subject of the leaf, RFC 4514; empty when none */
     bool resumed;
 };
 
@@ -56,14 +60,26 @@ struct transport {
     /* The user's hooks. `events` are LOOP_READ, LOOP_WRITE, LOOP_CLOSED (peer shut or reset: read to learn which). */
     void (*on_ready)(void *user, unsigned events);
     void *user;
+    /* Private to net/ from here on. */
+    struct loop_grave grave;
+    bool watching; /* TRANSPORT_READ_WATCH */
+    bool writing;  /* the user's wish */
+    bool
+        read_ended; /* CLOSED was told: from then on watched as TRANSPORT_READ_WATCH, so that a FIN cannot spin */
+    bool clean_end;
+    bool dead;             /* IO was told */
+    bool buffered;         /* TLS: the last read gave bytes, so there may be more inside */
+    bool read_needs_write; /* TLS: reading goes on when the socket is writable, and the reverse */
+    bool write_needs_read;
 };
 
-static inline enum error transport_read(struct transport *t, void *out, size_t size, size_t *ret_length)
+static inline enum error transport_read(struct transport *t, void *out, size_t size,
+                                        size_t *ret_length)
 {
     return t->ops->read(t, out, size, ret_length);
 }
-static inline enum error transport_writev(struct transport *t, const struct iovec *vectors, size_t count,
-                                          size_t *ret_length)
+static inline enum error transport_writev(struct transport *t, const struct iovec *vectors,
+                                          size_t count, size_t *ret_length)
 {
     return t->ops->writev(t, vectors, count, ret_length);
 }
@@ -78,8 +94,8 @@ static inline void transport_destroy(struct transport *t, bool reset)
 
 /* How the user wants to hear of incoming bytes. */
 enum transport_reading {
-    TRANSPORT_READ_ON,  /* level-triggered: on_ready(LOOP_READ) whenever there is something */
-    TRANSPORT_READ_WATCH/* not reading (buffer full, or a response is pending): told once per new bytes, FIN or RST
+    TRANSPORT_READ_ON, /* level-triggered: on_ready(LOOP_READ) whenever there is something */
+    TRANSPORT_READ_WATCH /* not reading (buffer full, or a response is pending): told once per new bytes, FIN or RST
                            (EV_READ|EV_CLOSED|EV_ET), as architecture.md's last section says; never spins */
 };
 
@@ -88,8 +104,13 @@ enum transport_reading {
 enum error transport_want(struct transport *transport, enum transport_reading reading,
                           bool writing) MUST_CHECK;
 
-/* After EV_CLOSED without a wish to read: whether the peer reset (ERROR_IO), shut its side (ERROR_CLOSED), or neither. Reads nothing. */
-enum error transport_peer_state(struct transport *transport);
+/* After LOOP_CLOSED without a wish to read: whether the peer reset (ERROR_IO), shut its side (ERROR_CLOSED), or neither
+ * (ERROR_NONE). Reads nothing and leaves a pending error for the next read. */
+enum error transport_peer_state(const struct transport *transport);
+
+/* After a read said CLOSED: whether the peer said so (TLS: close_notify, RFC 8446 6.1; plain: always). A protocol that
+ * ends messages by closing must not take an unclean end for a whole message. */
+bool transport_clean_end(const struct transport *transport);
 
 /* Whether decrypted bytes may be waiting although the socket is not readable (always false for plain). Not SSL_has_pending. */
 bool transport_buffered(const struct transport *transport);
