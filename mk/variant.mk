@@ -27,7 +27,7 @@ tap_parts = $(foreach p,$(1),"tap:$(patsubst $(OUT)/tests/%,%,$(p))=$(p)")
 pytest = "junit:$(1)=python3 -m pytest -q -p no:cacheprovider -n $(PYTEST_JOBS) --junitxml={junit} $(2) $(if $(K),-k '$(K)')"
 PYTEST_JOBS ?= 2
 
-.PHONY: programs unit vectors scenarios faults bench fuzz print-cppflags everything
+.PHONY: programs unit vectors scenarios faults bench fuzz fuzz-programs everything
 programs: $(programs)
 ifeq ($(VARIANT),release)
 	@for program in $(notdir $(programs)); do cmp -s $(OUT)/$$program $(BUILD)/$$program || install $(OUT)/$$program $(BUILD)/$$program; done
@@ -42,7 +42,7 @@ unit: $(call test_program,$(test_sources))
 
 unit-%: FORCE
 	@test -n "$(wildcard tests/unit/$*/test_*.c)" || { echo "tests/unit/$* has no test_*.c" >&2; exit 2; }
-	@+$(MAKE) --no-print-directory -f mk/variant.mk $(call programs_of,$*)
+	@+$(MAKE) $(if $(filter 1,$(V)),,--silent) --no-print-directory -f mk/variant.mk $(call programs_of,$*)
 	@$(run_tests) $(call tap_parts,$(call programs_of,$*))
 FORCE:
 
@@ -62,5 +62,4 @@ fuzz: $(fuzz_programs)
 	@$(run_tests) --timeout 86400 "tap:fuzz=tests/run_fuzz --seconds $(FUZZ_SECONDS) --corpus $(BUILD)/corpus --crashes $(BUILD)/crashes \
 		$(filter %$(FUZZ),$(fuzz_programs))"
 
-print-cppflags:
-	@echo '$(all_cppflags)'
+fuzz-programs: $(fuzz_programs)
