@@ -3,8 +3,7 @@
  * The loop: one thread, one event_base, and the one concurrency rule of the gateway, the turn:
  *
  *   1. callbacks run: they parse, change state, append to queues and mark dirty;
- *   2. the flush: dirty links, then dirty conns, write once, batched, repeated until clean or out of
- *      budget;
+ *   2. the flush: dirty links, then dirty conns, write once, batched, in rounds until all is clean;
  *   3. the graveyard is reaped.
  *
  * Nothing frees and nothing sends outside 2 and 3. After 64 callbacks or 500 us within one dispatch
