@@ -9,6 +9,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "loop/loop_state.h"
@@ -27,8 +28,19 @@ static void *libevent_realloc(void *old, size_t size)
     return mem_realloc(old, size);
 }
 
+/* What libevent has to say goes to our log; without this it would write to stderr, which may block. */
+static void libevent_log(int severity, const char *text)
+{
+    if (severity >= EVENT_LOG_WARN) {
+        log_warning("libevent", "%s", text);
+    } else {
+        log_debug("libevent", "%s", text);
+    }
+}
+
 static void libevent_once(void)
 {
+    event_set_log_callback(libevent_log);
     event_set_mem_functions(libevent_alloc, libevent_realloc, mem_free);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* base/byteq.c and chunk.c: directed cases, a comparison with a model, and a walk over every failing allocation. */
+/* base/byteq.c and chunk.c: directed cases, a comparison with a model, and a walk over every
+ * failing allocation. */
 #include "check.h"
 
 #include "base/byteq.h"
@@ -144,7 +145,8 @@ TEST(byteq_joins_neighbours_of_one_chunk)
     chunk_unref(chunk);
 }
 
-/* The queue against three numbers: byte i of the stream is pattern(i); held are [acked, end), sent are [acked, sent). */
+/* The queue against three numbers: byte i of the stream is pattern(i); held are [acked, end),
+ * sent are [acked, sent). */
 static uint8_t pattern(size_t position)
 {
     return (uint8_t)(position * 31 + position / 251);

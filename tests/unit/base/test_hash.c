@@ -4,8 +4,8 @@
 
 #include "base/hash.h"
 
-/* Key 00..0f, message 00, 01, ... of each length: answers of a second implementation, written from the paper
- * and checked with the paper's own SipHash-2-4 example. */
+/* Key 00..0f, message 00, 01, ... of each length: answers of a second implementation, written
+ * from the paper and checked with the paper's own SipHash-2-4 example. */
 static const uint64_t key[2] = {UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)};
 static const struct {
     size_t length;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* base/log*.c: the form of lines, the writer thread, reopening, a full disk and a pipe that nobody reads. */
+/* base/log*.c: the form of lines, the writer thread, reopening, a full disk and a pipe that
+ * nobody reads. */
 #include "check.h"
 
 #include <fcntl.h>
