@@ -149,7 +149,7 @@ static void wait_for_text(const char *path, const char *text)
         usleep(1000);
     }
     printf("# waited for %s in %s\n", text, path);
-    CHECK(!"the text never came");
+    check_failed(__FILE__, __LINE__, "the text never came");
 }
 
 TEST(log_reopen_follows_rotation)
