@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The socket of a channel: one recvmsg per wake-up, one sendmsg per flush. It owns the descriptor, the queue of bytes to be
+ * written and a partial frame that was read; it knows where frames begin and nothing of what they mean. Belongs to one loop.
+ */
+#ifndef GATEWAY_IPC_LINK_H
+#define GATEWAY_IPC_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/slice.h"
+#include "ipc/frame.h"
+#include "loop/loop.h"
+
+/* Most bytes read per wake-up: a fair share of a turn, and enough for hundreds of frames. */
+#define LINK_READ_BYTES (256u * 1024)
+
+struct link {
+    struct loop *loop;
+    struct loop_io io;
+    int fd; /* -1 once closed */
+    struct frame_reader reader;
+    /* bytes to be written: out[out_start .. out_end) */
+    uint8_t *out;
+    size_t out_start, out_end, out_capacity;
+    uint64_t queued, written; /* bytes since the link began */
+    int first_fd;             /* descriptor for the first byte; -1: none or sent */
+    size_t first_length;      /* what may go with it: the first frame */
+    bool blocked;             /* the socket is full: LOOP_WRITE is armed */
+    bool write_dead;          /* EPIPE or the like: nothing will be written any more */
+};
+
+/* Takes the descriptor over (also on failure) and starts to watch it. `callback` gets the events; its `io` is link.io. */
+enum error link_init(struct link *link, struct loop *loop, int fd, uint32_t max_frame,
+                     void (*callback)(struct loop_io *io, unsigned events)) MUST_CHECK;
+/* Closes the descriptor and stops watching; frames and queue stay until link_done. Allowed twice. */
+void link_close(struct link *link);
+void link_done(struct link *link);
+
+/* Reads once. NONE: bytes came, get the frames with link_next. AGAIN, CLOSED (end of stream), IO (reset: errno). PROTOCOL: a
+ * descriptor came along; it is closed (SPEC R5). */
+enum error link_receive(struct link *link) MUST_CHECK;
+/* As frame_reader_next. */
+enum frame_next link_next(struct link *link, struct frame *ret_frame,
+                          struct frame_violation *ret_violation) MUST_CHECK;
+
+/* Queues a frame: header, then `payload`, then `more` (either may be empty); the header's length is set here. On ERROR_NO_MEMORY
+ * nothing was queued. The caller bounds the queue (link_queued). */
+enum error link_queue(struct link *link, const struct frame *header, struct slice payload,
+                      struct slice more) MUST_CHECK;
+/* The frame queued next is the first of the link and carries `fd`, which is taken. */
+void link_attach(struct link *link, int fd);
+size_t link_queued(const struct link *link);
+/* Writes once. NONE: all is written. AGAIN: the socket is full and the write event is armed. IO: nothing can be written any more
+ * (what the peer sent before can still be read). NO_MEMORY: the event could not be armed. */
+enum error link_flush(struct link *link) MUST_CHECK;
+/* Gives a large empty queue's memory back. */
+void link_trim(struct link *link);
+
+#endif
