@@ -25,6 +25,7 @@ struct conn_identity {
     unsigned server_port;     /* 0: a Unix socket */
     bool unix_peer;
     bool secure;              /* TLS */
+    unsigned redirect_port;   /* every request is sent to https on this port; 0: not */
     bool trusted_proxy;       /* its Forwarded / X-Forwarded-* fields are believed */
     uint16_t tls_version, tls_cipher;
     struct slice tls_version_name, tls_cipher_name, server_name; /* empty: none */

@@ -121,6 +121,10 @@ void exchange_request_head(struct exchange *exchange)
         exchange_client_fail(exchange, END_NO_ROUTE, SLICE("Host is not in http.server_names"));
         return;
     }
+    if (exchange->conn->identity.redirect_port != 0) {
+        respond_redirect_https(exchange);
+        return;
+    }
     if (exchange->request.content_length > 0 &&
         (uint64_t)exchange->request.content_length > settings->body_size_max) {
         METRIC_INCREMENT(limit_body_size);

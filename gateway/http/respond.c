@@ -5,6 +5,8 @@
  */
 #include "http/respond.h"
 
+#include <stdio.h>
+
 #include "base/metrics.h"
 #include "http/conn.h"
 #include "http/exchange.h"
@@ -115,8 +117,27 @@ void respond_status(struct exchange *exchange, unsigned status, const char *text
                  (struct field){{NULL, 0}, {NULL, 0}});
 }
 
-void respond_redirect(struct exchange *exchange, struct slice location)
+void respond_redirect_https(struct exchange *exchange)
 {
+    const struct request_head *head = &exchange->request;
+    unsigned port = exchange->conn->identity.redirect_port;
+    struct slice host = head->authority;
+    const char *bracket = host.length == 0 ? NULL : memrchr(host.data, ']', host.length);
+    const char *colon = host.length == 0 ? NULL : memrchr(host.data, ':', host.length);
+    if (colon != NULL && (bracket == NULL || colon > bracket)) {
+        host.length = (size_t)(colon - host.data);
+    }
+    if (host.length == 0) {
+        respond_status(exchange, 400, "The request names no host.");
+        return;
+    }
+    char port_text[8] = "";
+    if (port != 443) {
+        snprintf(port_text, sizeof port_text, ":%u", port);
+    }
+    struct slice location = arena_format(&exchange->arena, "https://%.*s%s%.*s%s%.*s",
+                                         SLICE_PRINT(host), port_text, SLICE_PRINT(head->raw_path),
+                                         head->query.length > 0 ? "?" : "", SLICE_PRINT(head->query));
     exchange_request_drop(exchange);
     respond_text(exchange, 308, SLICE("Moved to https.\n"),
                  (struct field){SLICE("location"), location});

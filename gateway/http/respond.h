@@ -15,8 +15,8 @@ struct exchange;
 void respond_error(struct exchange *exchange, enum end_reason reason, struct slice extra);
 /* The same with another status (414, 431, 405, 501, 505, 417 ...). */
 void respond_status(struct exchange *exchange, unsigned status, const char *text);
-/* A redirect (308) to `location`. */
-void respond_redirect(struct exchange *exchange, struct slice location);
+/* A redirect (308) of the same URL to https on the identity's redirect_port; 400 when the request names no host. */
+void respond_redirect_https(struct exchange *exchange);
 /* The reason phrase of a status ("Not Found"), "" when it has none. */
 const char *status_phrase(unsigned status);
 

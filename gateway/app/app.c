@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The apps of the process: made once, workers registered in loop 0 and dealt out to all loops. It must not know HTTP.
+ */
+#include "app/app.h"
+
+#include <stdio.h>
+
+#include "app/pool_links.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/metrics.h"
+#include "ipc/frame.h"
+
+#define APP_MAGIC UINT32_C(0x41505021)
+#define APPS_MAGIC UINT32_C(0x41505053)
+
+/* --- the registry (loop 0) ---------------------------------------------------------------------------------------------- */
+
+static void on_left(struct mail *mail, struct loop *loop)
+{
+    struct worker *worker = LIST_CONTAINER(mail, struct worker, left);
+    (void)loop;
+    worker_list_remove(&worker->app->workers, worker);
+    worker_unref(worker);
+}
+
+static void discard_left(struct mail *mail)
+{
+    on_left(mail, NULL);
+}
+
+void app_worker_left(struct worker *worker)
+{
+    if (!atomic_exchange_explicit(&worker->left_told, true, memory_order_acq_rel)) {
+        worker->left.deliver = on_left;
+        worker->left.discard = discard_left;
+        mailbox_post(worker->app->apps->loops[0], &worker->left);
+    }
+}
+
+void app_note_error(struct app *app, pid_t pid, enum frame_error code, struct slice text)
+{
+    pthread_mutex_lock(&app->error_lock);
+    snprintf(app->last_error, sizeof app->last_error, "worker %d: %s: %.*s", (int)pid,
+             frame_error_name(code), SLICE_PRINT(text));
+    pthread_mutex_unlock(&app->error_lock);
+}
+
+static struct worker *find_instance(const struct app *app, const struct hello *hello)
+{
+    LIST_EACH(worker_list, &app->workers, struct worker, worker)
+    {
+        if (memcmp(worker->instance, hello->instance, sizeof worker->instance) == 0 &&
+            worker_get_state(worker) != WORKER_GONE) {
+            return worker;
+        }
+    }
+    return NULL;
+}
+
+/* Why a HELLO is refused (SPEC R27, R29, R30); FRAME_ERROR_NO_ERROR: it is not. */
+static enum frame_error judge_hello(const struct app *app, const struct hello *hello,
+                                    const struct worker *worker, char *text, size_t size)
+{
+    const struct apps *apps = app->apps;
+    if (hello->proto_min > FRAME_PROTOCOL_VERSION || hello->proto_max < FRAME_PROTOCOL_VERSION) {
+        snprintf(text, size, "this gateway speaks protocol version %d; the worker speaks %u to %u",
+                 FRAME_PROTOCOL_VERSION, hello->proto_min, hello->proto_max);
+        return FRAME_ERROR_VERSION;
+    }
+    if (hello->app.length > 0 && !slice_equal(hello->app, app->settings->name)) {
+        snprintf(text, size, "this socket belongs to app '%.*s', not to '%.*s'",
+                 SLICE_PRINT(app->settings->name), SLICE_PRINT(hello->app));
+        return FRAME_ERROR_UNKNOWN_APP;
+    }
+    if (hello->channel_index >= apps->loop_count) {
+        snprintf(text, size, "channel_index %u, but this gateway has %u channels",
+                 hello->channel_index, apps->loop_count);
+        return FRAME_ERROR_PROTOCOL;
+    }
+    if (atomic_load_explicit(&apps->links, memory_order_relaxed) >= apps->settings.ipc->max_links) {
+        snprintf(text, size, "the gateway has no room for another link (ipc.max_links = %u)",
+                 apps->settings.ipc->max_links);
+        return FRAME_ERROR_FULL;
+    }
+    struct slice token = worker == NULL
+                             ? (struct slice){NULL, 0}
+                             : (struct slice){(const char *)worker->token, sizeof worker->token};
+    bool known = worker != NULL && slice_equal(hello->token, token);
+    if (hello->channel_index > 0 && !known) {
+        snprintf(text, size, "the token is not known (anymore); begin again with channel 0");
+        return FRAME_ERROR_RECONNECT;
+    }
+    if (worker != NULL && !known) {
+        snprintf(text, size, "this instance is connected already");
+        return FRAME_ERROR_DUPLICATE;
+    }
+    if (worker != NULL) {
+        const struct worker_in_loop *there = &worker->in_loop[hello->channel_index];
+        if (atomic_load_explicit(&there->open, memory_order_relaxed) > 0 &&
+            !atomic_load_explicit(&there->replaceable, memory_order_relaxed)) {
+            snprintf(text, size, "channel %u of this instance is open already",
+                     hello->channel_index);
+            return FRAME_ERROR_DUPLICATE;
+        }
+    }
+    return FRAME_ERROR_NO_ERROR;
+}
+
+/* Every well-formed HELLO comes here, in loop 0. */
+static void on_hello(void *context, struct ipc_link *link)
+{
+    struct app *app = context;
+    struct apps *apps = app->apps;
+    const struct hello *hello = &link->hello;
+    char text[256];
+    struct worker *worker = find_instance(app, hello);
+    enum frame_error code = judge_hello(app, hello, worker, text, sizeof text);
+    if (code != FRAME_ERROR_NO_ERROR) {
+        log_warning("app", "%.*s: refused worker %d: %s", SLICE_PRINT(app->settings->name),
+                    (int)link->pid, text);
+        ipc_link_refuse(link, code, text);
+        return;
+    }
+    if (worker == NULL) {
+        worker = worker_new(app, link, apps->loop_count, clock_now());
+        if (worker == NULL) {
+            ipc_link_refuse(link, FRAME_ERROR_OVERLOADED, "the gateway is out of memory");
+            return;
+        }
+        worker_list_append(&app->workers, worker);
+    }
+    struct pool *pool = app->pools[hello->channel_index];
+    struct pool_link *pool_link = pool_link_new(pool, worker, link);
+    if (pool_link != NULL) {
+        pool_link_send(pool_link);
+    } else if (atomic_load_explicit(&worker->open_links, memory_order_relaxed) == 0) {
+        worker_set_state(worker, WORKER_GONE);
+        app_worker_left(worker);
+    }
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------------- */
+
+static enum error make_app(struct apps *apps, size_t index)
+{
+    struct app *app = &apps->apps[index];
+    app->magic = APP_MAGIC;
+    app->apps = apps;
+    app->settings = &apps->settings.apps[index];
+    worker_list_init(&app->workers);
+    pthread_mutex_init(&app->error_lock, NULL);
+    app->pools = mem_calloc(apps->loop_count, sizeof app->pools[0]);
+    if (app->pools == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    for (unsigned i = 0; i < apps->loop_count; i++) {
+        app->pools[i] = pool_new(app, &apps->app_loops[i]);
+        if (app->pools[i] == NULL) {
+            return ERROR_NO_MEMORY;
+        }
+        apps->app_loops[i].pools[index] = app->pools[i];
+    }
+    return ERROR_NONE;
+}
+
+struct apps *apps_new(const struct apps_settings *settings, struct loop **loops, unsigned loop_count)
+{
+    struct apps *apps = mem_calloc(1, sizeof *apps);
+    if (apps == NULL) {
+        return NULL;
+    }
+    apps->magic = APPS_MAGIC;
+    apps->settings = *settings;
+    apps->loops = loops;
+    apps->loop_count = loop_count;
+    random_bytes(apps->gateway_instance, sizeof apps->gateway_instance);
+    apps->apps = mem_calloc(settings->app_count, sizeof apps->apps[0]);
+    apps->app_loops = mem_calloc(loop_count, sizeof apps->app_loops[0]);
+    bool failed = apps->apps == NULL || apps->app_loops == NULL;
+    for (unsigned i = 0; i < loop_count && !failed; i++) {
+        struct app_loop *app_loop = &apps->app_loops[i];
+        app_loop->apps = apps;
+        app_loop->loop = loops[i];
+        app_loop->index = i;
+        strbuf_init(&app_loop->head);
+        app_loop->pools = mem_calloc(settings->app_count, sizeof app_loop->pools[0]);
+        failed = app_loop->pools == NULL;
+    }
+    for (size_t i = 0; i < settings->app_count && !failed; i++) {
+        failed = make_app(apps, i) != ERROR_NONE;
+    }
+    if (failed) {
+        apps_free(apps);
+        return NULL;
+    }
+    return apps;
+}
+
+enum error apps_start(struct apps *apps)
+{
+    REQUIRE_OBJECT(apps, APPS_MAGIC);
+    for (size_t i = 0; i < apps->settings.app_count; i++) {
+        struct app *app = &apps->apps[i];
+        app->acceptor = ipc_acceptor_new(apps->loops[0], apps->settings.sockets[i],
+                                         apps->settings.ipc, app->settings->allow_uids,
+                                         app->settings->allow_uid_count, on_hello, app);
+        if (app->acceptor == NULL) {
+            return ERROR_NO_MEMORY;
+        }
+    }
+    return ERROR_NONE;
+}
+
+void apps_stop_loop(struct apps *apps, unsigned loop_index)
+{
+    REQUIRE_OBJECT(apps, APPS_MAGIC);
+    for (size_t i = 0; i < apps->settings.app_count; i++) {
+        struct app *app = &apps->apps[i];
+        if (loop_index == 0 && app->acceptor != NULL) {
+            ipc_acceptor_free(app->acceptor);
+            app->acceptor = NULL;
+        }
+        pool_stop(app->pools[loop_index]);
+    }
+}
+
+void apps_free(struct apps *apps)
+{
+    if (apps == NULL) {
+        return;
+    }
+    REQUIRE_OBJECT(apps, APPS_MAGIC);
+    for (size_t i = 0; apps->apps != NULL && i < apps->settings.app_count; i++) {
+        struct app *app = &apps->apps[i];
+        for (unsigned k = 0; app->pools != NULL && k < apps->loop_count; k++) {
+            pool_free(app->pools[k]);
+        }
+        mem_free(app->pools);
+        if (app->magic == APP_MAGIC) {
+            REQUIRE(worker_list_empty(&app->workers));
+            pthread_mutex_destroy(&app->error_lock);
+        }
+    }
+    for (unsigned i = 0; apps->app_loops != NULL && i < apps->loop_count; i++) {
+        strbuf_done(&apps->app_loops[i].head);
+        mem_free(apps->app_loops[i].pools);
+    }
+    mem_free(apps->app_loops);
+    mem_free(apps->apps);
+    apps->magic = MAGIC_FREED;
+    mem_free(apps);
+}
+
+void app_loop_conn_closed(struct app_loop *app_loop, const struct conn *conn)
+{
+    if (!conn->identity.secure) {
+        return;
+    }
+    for (size_t i = 0; i < app_loop->apps->settings.app_count; i++) {
+        LIST_EACH(pool_link_list, &app_loop->pools[i]->links, struct pool_link, link)
+        {
+            channel_conn_end(link->channel, (uint32_t)conn->id);
+        }
+    }
+}
+
+/* --- status ------------------------------------------------------------------------------------------------------------- */
+
+static void dump_worker(const struct worker *worker, struct strbuf *out)
+{
+    uint64_t age = clock_now() - worker->connected_at;
+    bool stuck = atomic_load_explicit(&worker->unresponsive, memory_order_relaxed);
+    strbuf_printf(out, "{\"pid\":%d,\"pid_claimed\":%s,\"state\":\"%s\",\"generation\":\"",
+                  (int)worker->pid, worker->pid_from_kernel ? "false" : "true",
+                  stuck ? "unresponsive" : worker_state_name(worker_get_state(worker)));
+    strbuf_append_json(out, slice_from(worker->generation));
+    strbuf_append_text(out, "\",\"python\":\"");
+    strbuf_append_json(out, slice_from(worker->python));
+    strbuf_append_text(out, "\",\"version\":\"");
+    strbuf_append_json(out, slice_from(worker->version));
+    strbuf_printf(out,
+                  "\",\"in_flight\":%u,\"capacity\":%u,\"served\":%llu,\"links\":%u,"
+                  "\"lag_us\":%llu,\"rss\":%llu,\"age_s\":%llu}",
+                  atomic_load_explicit(&worker->in_flight, memory_order_relaxed), worker->capacity,
+                  (unsigned long long)atomic_load_explicit(&worker->served, memory_order_relaxed),
+                  atomic_load_explicit(&worker->open_links, memory_order_relaxed),
+                  (unsigned long long)atomic_load_explicit(&worker->lag_ns, memory_order_relaxed) /
+                      CLOCK_NS_PER_US,
+                  (unsigned long long)atomic_load_explicit(&worker->rss, memory_order_relaxed),
+                  (unsigned long long)(age / CLOCK_NS_PER_S));
+}
+
+static void dump_app(struct app *app, struct strbuf *out)
+{
+    strbuf_append_text(out, "{\"name\":\"");
+    strbuf_append_json(out, app->settings->name);
+    strbuf_append_text(out, "\",\"socket\":\"");
+    strbuf_append_json(out, app->settings->socket);
+    strbuf_printf(out, "\",\"ready\":%u,\"waiting\":%u,\"last_error\":\"",
+                  atomic_load_explicit(&app->ready_workers, memory_order_relaxed),
+                  atomic_load_explicit(&app->waiting, memory_order_relaxed));
+    pthread_mutex_lock(&app->error_lock);
+    strbuf_append_json(out, slice_from(app->last_error));
+    pthread_mutex_unlock(&app->error_lock);
+    strbuf_append_text(out, "\",\"workers\":[");
+    bool first = true;
+    LIST_EACH(worker_list, &app->workers, struct worker, worker)
+    {
+        strbuf_append_text(out, first ? "" : ",");
+        first = false;
+        dump_worker(worker, out);
+    }
+    strbuf_append_text(out, "]}");
+}
+
+void apps_dump(const struct apps *apps, struct strbuf *out)
+{
+    strbuf_append_char(out, '[');
+    for (size_t i = 0; i < apps->settings.app_count; i++) {
+        strbuf_append_text(out, i == 0 ? "" : ",");
+        dump_app(&apps->apps[i], out);
+    }
+    strbuf_append_char(out, ']');
+}

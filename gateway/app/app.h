@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The apps of the process: for each one its workers (a registry that belongs to loop 0), its acceptor (loop 0) and one pool
+ * per loop. The server makes this once, gives every loop its app_loop as the exchange handler's context, and takes it down last.
+ */
+#ifndef GATEWAY_APP_APP_H
+#define GATEWAY_APP_APP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "app/router.h"
+#include "app/settings.h"
+#include "app/worker.h"
+#include "base/strbuf.h"
+#include "http/conn.h"
+#include "ipc/settings.h"
+
+struct apps;
+struct pool;
+
+struct app {
+    uint32_t magic;
+    struct apps *apps;
+    const struct app_settings *settings;
+    struct ipc_acceptor *acceptor;    /* loop 0 */
+    struct worker_list workers;       /* loop 0 */
+    _Atomic uint32_t waiting;         /* queued requests, all loops */
+    _Atomic uint32_t ready_workers;
+    struct pool **pools;              /* one per loop */
+    pthread_mutex_t error_lock;       /* of last_error: written once per failed worker, read by status */
+    char last_error[4096];
+};
+
+/* Everything that the server hands over; it outlives the apps. */
+struct apps_settings {
+    const struct app_settings *apps;
+    const int *sockets;               /* bound listening sockets, one per app; not owned */
+    size_t app_count;
+    struct router router;
+    const struct ipc_settings *ipc;
+    const struct http_settings *http;
+    struct slice server_cert_pem;     /* of the default certificate; empty: none */
+    struct proxy_headers_settings proxy_headers;
+    /* Whether an address as text belongs to a trusted proxy ([proxy_headers] trusted). */
+    bool (*trusted)(const void *context, struct slice host);
+    const void *trusted_context;
+};
+
+/* One loop's view: the context of app_handler. */
+struct app_loop {
+    struct apps *apps;
+    struct loop *loop;
+    unsigned index;
+    struct strbuf head;               /* scratch for REQUEST heads */
+    struct pool **pools;              /* pools[i]: app i in this loop */
+    char body[16384];                 /* scratch for body bytes */
+};
+
+struct apps {
+    uint32_t magic;
+    struct apps_settings settings;
+    unsigned loop_count;
+    struct loop **loops;
+    struct app_loop *app_loops;
+    struct app *apps;
+    uint8_t gateway_instance[16];
+    _Atomic uint32_t links;
+    bool draining;
+};
+
+/* Makes apps and pools for these loops (not running yet, or in each one's thread); starts no acceptor. `settings` is copied. NULL: no memory. */
+struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
+                      unsigned loop_count) MUST_CHECK;
+/* Starts accepting workers; in loop 0's thread. */
+enum error apps_start(struct apps *apps) MUST_CHECK;
+/* Stops accepting workers and closes every link (channel GOAWAY is not waited for: clients are gone by then). Called in each
+ * loop's thread with its index; loop 0 also stops the acceptors. Memory goes by apps_free when all loops have ended. */
+void apps_stop_loop(struct apps *apps, unsigned loop_index);
+void apps_free(struct apps *apps);
+
+/* For app/ itself: a worker's last link has closed (any loop): loop 0 takes it off the registry. */
+void app_worker_left(struct worker *worker);
+/* For app/ itself: keeps a worker's last words for status. Any loop. */
+void app_note_error(struct app *app, pid_t pid, enum frame_error code, struct slice text);
+
+/* The handler that conn_groups are given, with the loop's app_loop as context. */
+extern const struct exchange_handler app_handler;
+/* Tells a loop's links that a client connection has ended (CONN_END). */
+void app_loop_conn_closed(struct app_loop *app_loop, const struct conn *conn);
+/* Status of apps and workers as JSON (an array of objects); loop 0's thread. */
+void apps_dump(const struct apps *apps, struct strbuf *out);
+
+#endif

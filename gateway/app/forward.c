@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Requests towards workers: waiting, opening the stream, pumping the body as credit comes, deadlines, the client's end.
+ * Responses are in forward_response.c, what happens when a worker is lost in forward_retry.c.
+ */
+#include "app/forward.h"
+
+#include "app/head_wire.h"
+#include "app/proxy_headers.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/metrics.h"
+#include "http/conn.h"
+
+#define FORWARD_MAGIC UINT32_C(0x46575244)
+
+static const struct http_settings *http_settings(const struct forward *forward)
+{
+    return forward->app_loop->apps->settings.http;
+}
+
+/* --- end ------------------------------------------------------------------------------------------------------------------ */
+
+static void free_forward(struct loop_grave *grave)
+{
+    struct forward *forward = LIST_CONTAINER(grave, struct forward, grave);
+    REQUIRE_OBJECT(forward, FORWARD_MAGIC);
+    forward->magic = MAGIC_FREED;
+    METRIC_DECREMENT(forwards);
+    mem_free(forward);
+}
+
+void forward_over(struct forward *forward)
+{
+    REQUIRE_OBJECT(forward, FORWARD_MAGIC);
+    REQUIRE(forward->phase != FORWARD_OVER);
+    if (forward->phase == FORWARD_WAITING && pool_waiter_list_linked(&forward->waiter)) {
+        pool_cancel(&forward->waiter);
+    }
+    if (forward->stream != NULL) {
+        channel_stream_detach(forward->stream);
+        forward->stream = NULL;
+    }
+    forward->phase = FORWARD_OVER;
+    forward->exchange = NULL;
+    loop_timer_clear(&forward->timer);
+    loop_bury(forward->app_loop->loop, &forward->grave, free_forward);
+}
+
+void forward_fail(struct forward *forward, enum end_reason reason, const char *text)
+{
+    struct exchange *exchange = forward->exchange;
+    forward_over(forward);
+    exchange_fail(exchange, reason, slice_from(text));
+}
+
+/* --- deadlines ------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t at_or_never(uint64_t start, uint64_t limit)
+{
+    return limit == 0 ? UINT64_MAX : start + limit;
+}
+
+/* When the next of the three deadlines is, and what it means. */
+static uint64_t next_deadline(const struct forward *forward, enum end_reason *ret_reason)
+{
+    const struct http_settings *settings = http_settings(forward);
+    const struct exchange *exchange = forward->exchange;
+    uint64_t at = at_or_never(exchange->started_at, settings->request_deadline);
+    *ret_reason = END_REQUEST_DEADLINE;
+    uint64_t other = UINT64_MAX;
+    if (forward->phase == FORWARD_SENT) {
+        other = at_or_never(exchange->dispatched_at, settings->first_byte);
+    } else if (forward->phase == FORWARD_ANSWERED) {
+        other = at_or_never(forward->last_data_at, settings->response_idle);
+    }
+    if (other < at) {
+        at = other;
+        *ret_reason =
+            forward->phase == FORWARD_SENT ? END_FIRST_BYTE_TIMEOUT : END_RESPONSE_IDLE;
+    }
+    return at;
+}
+
+static void on_timer(struct loop_timer *timer)
+{
+    struct forward *forward = LIST_CONTAINER(timer, struct forward, timer);
+    REQUIRE_OBJECT(forward, FORWARD_MAGIC);
+    enum end_reason reason;
+    if (next_deadline(forward, &reason) > loop_now(forward->app_loop->loop)) {
+        forward_set_timer(forward);
+        return;
+    }
+    static const char *const texts[] = {
+        [END_REQUEST_DEADLINE] = "limits.request_deadline",
+        [END_FIRST_BYTE_TIMEOUT] = "limits.first_byte",
+        [END_RESPONSE_IDLE] = "limits.response_idle",
+    };
+    metric_add(reason == END_REQUEST_DEADLINE     ? METRIC_request_deadlines
+               : reason == END_FIRST_BYTE_TIMEOUT ? METRIC_first_byte_timeouts
+                                                  : METRIC_response_idle_timeouts,
+               1);
+    log_info("app", "request cut at %s", texts[reason]);
+    if (forward->stream != NULL) {
+        channel_stream_reset(forward->stream, FRAME_ERROR_DEADLINE);
+        forward->stream = NULL;
+    }
+    forward_fail(forward, reason, texts[reason]);
+}
+
+void forward_set_timer(struct forward *forward)
+{
+    enum end_reason reason;
+    uint64_t at = next_deadline(forward, &reason);
+    uint64_t now = loop_now(forward->app_loop->loop);
+    if (at == UINT64_MAX) {
+        loop_timer_clear(&forward->timer);
+    } else if (loop_timer_set(&forward->timer, at > now ? at - now : 0) != ERROR_NONE) {
+        /* Without its deadline the request could hang for ever. */
+        forward_fail(forward, END_NO_MEMORY, "no memory for a deadline");
+    }
+}
+
+/* --- towards the worker --------------------------------------------------------------------------------------------------- */
+
+/* Announces the connection's certificates where the worker's default does not say it all; the id for the head. */
+static enum error announce_tls(struct forward *forward, struct pool_link *link, uint32_t *ret_id)
+{
+    const struct conn *conn = forward->exchange->conn;
+    const struct conn_identity *identity = &conn->identity;
+    *ret_id = 0;
+    if (!identity->secure ||
+        (identity->client_chain_pem.length == 0 &&
+         slice_equal(identity->server_cert_pem, forward->app_loop->apps->settings.server_cert_pem))) {
+        return ERROR_NONE;
+    }
+    struct strbuf map;
+    strbuf_init(&map);
+    head_wire_conn(&map, identity);
+    enum error error = map.failed ? ERROR_NO_MEMORY
+                                  : channel_conn(link->channel, (uint32_t)conn->id,
+                                                 (struct slice){map.data, map.length});
+    strbuf_done(&map);
+    *ret_id = (uint32_t)conn->id;
+    return error;
+}
+
+/* The REQUEST head into the loop's scratch buffer. */
+static enum error write_head(struct forward *forward, struct pool_link *link)
+{
+    const struct exchange *exchange = forward->exchange;
+    const struct conn *conn = exchange->conn;
+    const struct apps_settings *settings = &forward->app_loop->apps->settings;
+    struct strbuf *head = &forward->app_loop->head;
+    struct proxy_identity proxied;
+    proxy_headers_resolve(settings, conn, &exchange->request, &proxied);
+    struct slice prefix = {NULL, 0};
+    if (forward->route != NULL && forward->route->strip_prefix) {
+        prefix = forward->route->path;
+        while (prefix.length > 0 && prefix.data[prefix.length - 1] == '/') {
+            prefix.length--;
+        }
+    }
+    struct head_wire_context context = {
+        .identity = &proxied.identity,
+        .scheme = proxied.scheme,
+        .host = proxied.host,
+        .root_path = proxied.prefix.length > 0 ? proxied.prefix : prefix,
+        .early_hints = exchange->request.version >= HTTP_2 ||
+                       (exchange->request.version == HTTP_1_1 && settings->http->early_hints_h1),
+        .strip_forwarded = !conn->identity.trusted_proxy,
+    };
+    enum error error = announce_tls(forward, link, &context.tls_conn);
+    if (error == ERROR_NONE) {
+        strbuf_clear(head);
+        head_wire_request(head, &exchange->request, &context);
+        error = head->failed ? ERROR_NO_MEMORY : ERROR_NONE;
+    }
+    return error;
+}
+
+/* Takes body bytes that go inline behind the head: at most what the window allows (SPEC R45, R65). */
+static struct slice inline_body(struct forward *forward, bool expect)
+{
+    struct app_loop *app_loop = forward->app_loop;
+    size_t most = sizeof app_loop->body;
+    uint32_t window = app_loop->apps->settings.ipc->window;
+    uint32_t frame_room = app_loop->apps->settings.ipc->max_frame;
+    size_t head = app_loop->head.length;
+    if (most > window - FRAME_DATA_OVERHEAD) {
+        most = window - FRAME_DATA_OVERHEAD;
+    }
+    if (most > frame_room - head) {
+        most = frame_room - head;
+    }
+    size_t length =
+        expect ? 0 : byteq_copy_out(&forward->exchange->request_body, app_loop->body, most);
+    return (struct slice){app_loop->body, length};
+}
+
+static void on_place(struct pool_waiter *waiter, struct pool_link *link)
+{
+    struct forward *forward = LIST_CONTAINER(waiter, struct forward, waiter);
+    REQUIRE_OBJECT(forward, FORWARD_MAGIC);
+    struct exchange *exchange = forward->exchange;
+    enum error error = write_head(forward, link);
+    if (error == ERROR_NONE &&
+        forward->app_loop->head.length > forward->app_loop->apps->settings.ipc->max_frame) {
+        pool_release(link);
+        forward_fail(forward, END_CLIENT_PROTOCOL, "the head does not fit into ipc.max_frame");
+        return;
+    }
+    struct channel_stream *stream = NULL;
+    /* Once the client was told to go on, or has begun to send, the body comes without being asked for. */
+    bool expect = exchange->request.expect_continue && !exchange->continue_sent &&
+                  exchange->request_bytes == 0;
+    struct slice body = {NULL, 0};
+    bool end = false;
+    if (error == ERROR_NONE) {
+        body = inline_body(forward, expect);
+        end = exchange->request_end && body.length == exchange->request_body.unsent;
+        struct channel_request request = {
+            .head = {forward->app_loop->head.data, forward->app_loop->head.length},
+            .body = body,
+            .end = end,
+            .expect = expect && !end,
+        };
+        stream = channel_open(link->channel, &request, &forward_stream_ops, forward);
+    }
+    if (stream == NULL) {
+        pool_release(link);
+        forward_fail(forward, END_NO_MEMORY, "no memory to place the request");
+        return;
+    }
+    if (channel_stream_id(stream) >= FRAME_MAX_STREAM_ID) {
+        atomic_store_explicit(&link->worker->in_loop[forward->app_loop->index].replaceable, true,
+                              memory_order_relaxed);
+    }
+    forward->stream = stream;
+    forward->link = link;
+    forward->phase = FORWARD_SENT;
+    forward->sent = body.length;
+    forward->end_sent = end;
+    exchange->worker_pid = (int)link->worker->pid;
+    exchange->dispatched_at = loop_now(forward->app_loop->loop);
+    exchange_request_taken(exchange, body.length);
+    if (exchange->request_body.unsent > 0) {
+        channel_stream_want_send(stream);
+    }
+    if (forward->eof_owed && end) {
+        forward->eof_owed = false;
+        channel_stream_disconnect(stream, FRAME_ERROR_CLIENT_EOF);
+    }
+    forward_set_timer(forward);
+}
+
+static void on_expire(struct pool_waiter *waiter, enum end_reason reason)
+{
+    struct forward *forward = LIST_CONTAINER(waiter, struct forward, waiter);
+    forward_fail(forward, reason,
+                 reason == END_QUEUE_FULL      ? "apps.queue_max"
+                 : reason == END_QUEUE_TIMEOUT ? "apps.queue_timeout: every worker is busy"
+                 : reason == END_NO_WORKER     ? "apps.queue_timeout: no worker is ready"
+                                               : "the gateway is stopping");
+}
+
+void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct pool *pool,
+                   const struct route_settings *route)
+{
+    struct forward *forward = mem_calloc(1, sizeof *forward);
+    if (forward == NULL) {
+        exchange_client_fail(exchange, END_NO_MEMORY, SLICE("no memory for the request"));
+        return;
+    }
+    METRIC_INCREMENT(forwards);
+    forward->magic = FORWARD_MAGIC;
+    forward->app_loop = app_loop;
+    forward->exchange = exchange;
+    forward->route = route;
+    forward->replayable = true;
+    forward->waiter.on_place = on_place;
+    forward->waiter.on_expire = on_expire;
+    loop_timer_init(&forward->timer, app_loop->loop, on_timer);
+    exchange->app_name = pool->app->settings->name;
+    exchange_worker_attach(exchange, forward);
+    pool_wait(pool, &forward->waiter, pool->app->settings->queue_timeout, false);
+    if (http_settings(forward)->request_deadline != 0) {
+        forward_set_timer(forward);
+    }
+}
+
+/* --- the exchange's news ---------------------------------------------------------------------------------------------------- */
+
+void forward_body(struct forward *forward)
+{
+    REQUIRE_OBJECT(forward, FORWARD_MAGIC);
+    if (forward->stream != NULL && !forward->end_sent) {
+        channel_stream_want_send(forward->stream);
+    }
+}
+
+void forward_released(struct forward *forward, size_t length)
+{
+    REQUIRE_OBJECT(forward, FORWARD_MAGIC);
+    if (forward->stream != NULL) {
+        channel_stream_release(forward->stream, (uint32_t)length);
+    }
+}
+
+void forward_client_gone(struct forward *forward, bool half_closed)
+{
+    REQUIRE_OBJECT(forward, FORWARD_MAGIC);
+    struct exchange *exchange = forward->exchange;
+    if (half_closed) {
+        if (forward->stream != NULL && forward->end_sent) {
+            channel_stream_disconnect(forward->stream, FRAME_ERROR_CLIENT_EOF);
+        } else {
+            forward->eof_owed = true;
+        }
+        return;
+    }
+    if (forward->stream != NULL) {
+        channel_stream_disconnect(forward->stream, FRAME_ERROR_CLIENT_GONE);
+    }
+    forward_over(forward);
+    exchange_worker_detach(exchange);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One request on its way between an exchange and a worker's stream: the worker half of the exchange and the user of the
+ * stream. The only object that holds both.
+ */
+#ifndef GATEWAY_APP_FORWARD_H
+#define GATEWAY_APP_FORWARD_H
+
+#include "app/pool.h"
+#include "http/exchange.h"
+
+enum forward_phase {
+    FORWARD_WAITING, /* in the pool's queue */
+    FORWARD_SENT,    /* REQUEST is with a worker, no final RESPONSE yet */
+    FORWARD_ANSWERED,/* the final head has come */
+    FORWARD_OVER     /* let go by both sides, on its way to the graveyard */
+};
+
+struct forward {
+    uint32_t magic;
+    enum forward_phase phase;
+    struct app_loop *app_loop;
+    struct exchange *exchange;
+    const struct route_settings *route; /* NULL: none */
+    struct pool_waiter waiter;
+    struct pool_link *link;        /* while a stream is open */
+    struct channel_stream *stream;
+    struct loop_timer timer;       /* first_byte, request_deadline, response_idle */
+    uint64_t last_data_at;
+    uint64_t sent;                 /* request body bytes sent to the present worker */
+    bool end_sent;                 /* the request's end was sent to the present worker */
+    bool eof_owed;                 /* DISCONNECT(CLIENT_EOF) follows once the request's end is sent */
+    bool replayable;               /* everything sent is still held */
+    bool response_seen;            /* any RESPONSE frame has come: never placed again */
+    bool started_retried;          /* the one retry of a started request is used */
+    unsigned workers_lost;
+    struct loop_grave grave;
+};
+
+/* Starts forwarding an exchange whose head is complete: attaches, waits for a worker. On failure the exchange was answered. */
+void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct pool *pool,
+                   const struct route_settings *route);
+/* What the exchange tells (app_handler). */
+void forward_body(struct forward *forward);
+void forward_released(struct forward *forward, size_t length);
+void forward_client_gone(struct forward *forward, bool half_closed);
+/* For forward_retry.c and forward_response.c: ends the exchange with a reason, lets the stream go, buries the forward. */
+void forward_fail(struct forward *forward, enum end_reason reason, const char *text);
+/* Lets the stream go without a word to the exchange (it was already told). */
+void forward_over(struct forward *forward);
+/* A lost or refusing worker: places the request again where the retry table allows it, otherwise fails it. */
+void forward_lost(struct forward *forward, const struct channel_gone *gone);
+/* (Re)sets the timer for the phase. */
+void forward_set_timer(struct forward *forward);
+
+extern const struct channel_user_ops forward_stream_ops;
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* The exchange handler: routes a request to an app's pool, and passes an exchange's news to its forward. */
+#include "app/forward.h"
+#include "base/metrics.h"
+#include "http/conn.h"
+
+static void on_head(struct exchange *exchange)
+{
+    struct app_loop *app_loop = exchange->conn->group->handler_context;
+    const struct router *router = &app_loop->apps->settings.router;
+    const struct route_settings *route = router_match(router, &exchange->request);
+    size_t app = route != NULL ? route->app : router->route_count == 0 ? router->only_app : SIZE_MAX;
+    if (app == SIZE_MAX) {
+        METRIC_INCREMENT(routes_missed);
+        exchange_client_fail(exchange, END_NO_ROUTE, SLICE("no route matches"));
+        return;
+    }
+    REQUIRE(app < app_loop->apps->settings.app_count);
+    forward_start(app_loop, exchange, app_loop->pools[app], route);
+}
+
+static void on_body(struct exchange *exchange)
+{
+    forward_body(exchange->worker_half);
+}
+
+static void on_released(struct exchange *exchange, size_t length)
+{
+    forward_released(exchange->worker_half, length);
+}
+
+static void on_client_gone(struct exchange *exchange, bool half_closed)
+{
+    forward_client_gone(exchange->worker_half, half_closed);
+}
+
+const struct exchange_handler app_handler = {
+    .on_head = on_head,
+    .on_body = on_body,
+    .on_released = on_released,
+    .on_client_gone = on_client_gone,
+};

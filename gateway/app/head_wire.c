@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Heads in msgpack, shaped for a reader in pure Python: positional, all fields in one bin joined by NUL. The hot path writes
+ * into the loop's buffer and allocates nothing.
+ */
+#include "app/head_wire.h"
+
+#include <stdio.h>
+
+#include "ipc/frame_defs.h"
+#include "ipc/pack.h"
+
+static struct slice version_text(enum http_version version)
+{
+    switch (version) {
+    case HTTP_1_0:
+        return SLICE("1.0");
+    case HTTP_1_1:
+        return SLICE("1.1");
+    case HTTP_2:
+        return SLICE("2");
+    case HTTP_3:
+        return SLICE("3");
+    }
+    REQUIRE(!"a version without a name");
+    return SLICE("");
+}
+
+/* Fields by which a proxy speaks of its client; from anybody else they are a forgery (threat model, row 21). */
+static bool is_forwarded(struct slice name)
+{
+    return slice_equal(name, SLICE("forwarded")) || slice_equal(name, SLICE("x-real-ip")) ||
+           slice_starts_with(name, SLICE("x-forwarded-"));
+}
+
+/* The value that the worker sees: a trusted proxy may have said another host. */
+static struct slice value_of(const struct field *field, const struct head_wire_context *context)
+{
+    bool replaced = context->host.length > 0 && slice_equal(field->name, SLICE("host"));
+    return replaced ? context->host : field->value;
+}
+
+static void pack_fields(struct strbuf *out, const struct request_head *head,
+                        const struct head_wire_context *context)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < head->field_count; i++) {
+        const struct field *field = &head->fields[i];
+        if (!context->strip_forwarded || !is_forwarded(field->name)) {
+            length += field->name.length + value_of(field, context).length + 2;
+        }
+    }
+    pack_bin_head(out, length == 0 ? 0 : (uint32_t)(length - 1));
+    bool first = true;
+    for (size_t i = 0; i < head->field_count; i++) {
+        const struct field *field = &head->fields[i];
+        if (context->strip_forwarded && is_forwarded(field->name)) {
+            continue;
+        }
+        if (!first) {
+            strbuf_append_char(out, '\0');
+        }
+        first = false;
+        strbuf_append_slice(out, field->name);
+        strbuf_append_char(out, '\0');
+        strbuf_append_slice(out, value_of(field, context));
+    }
+}
+
+/* `host\0port`, or `path\0` for a Unix socket (SPEC R43). */
+static void pack_endpoint(struct strbuf *out, struct slice host, unsigned port, bool has_port)
+{
+    char text[8] = "";
+    int digits = has_port ? snprintf(text, sizeof text, "%u", port) : 0;
+    pack_bin_head(out, (uint32_t)(host.length + 1 + (size_t)digits));
+    strbuf_append_slice(out, host);
+    strbuf_append_char(out, '\0');
+    strbuf_append(out, text, (size_t)digits);
+}
+
+static void pack_extensions(struct strbuf *out, const struct request_head *head, bool early_hints)
+{
+    uint32_t count = (head->te_trailers ? 1u : 0u) + (early_hints ? 1u : 0u);
+    if (count == 0) {
+        pack_nil(out);
+        return;
+    }
+    pack_map(out, count);
+    if (head->te_trailers) {
+        pack_text(out, SLICE("trailers"));
+        pack_bool(out, true);
+    }
+    if (early_hints) {
+        pack_text(out, SLICE("early_hints"));
+        pack_bool(out, true);
+    }
+}
+
+void head_wire_request(struct strbuf *out, const struct request_head *head,
+                       const struct head_wire_context *context)
+{
+    const struct conn_identity *identity = context->identity;
+    pack_array(out, 13);
+    pack_uint(out, head->kind == REQUEST_WEBSOCKET ? FRAME_KIND_WEBSOCKET : FRAME_KIND_HTTP);
+    pack_text(out, head->method);
+    pack_text(out, version_text(head->version));
+    pack_text(out, context->scheme);
+    pack_text(out, head->path);
+    if (slice_equal(head->path, head->raw_path)) {
+        pack_nil(out);
+    } else {
+        pack_bin(out, head->raw_path);
+    }
+    pack_bin(out, head->query);
+    pack_text(out, context->root_path);
+    if (identity->client_host.length == 0) {
+        pack_nil(out);
+    } else {
+        pack_endpoint(out, identity->client_host, identity->client_port, true);
+    }
+    pack_endpoint(out, identity->server_host, identity->server_port, identity->server_port != 0);
+    pack_fields(out, head, context);
+    if (identity->secure) {
+        pack_array(out, 3);
+        pack_uint(out, identity->tls_version);
+        pack_uint(out, identity->tls_cipher);
+        pack_uint(out, context->tls_conn);
+    } else {
+        pack_nil(out);
+    }
+    pack_extensions(out, head, context->early_hints);
+}
+
+static size_t count_nuls(struct slice block)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < block.length; i++) {
+        count += block.data[i] == '\0';
+    }
+    return count;
+}
+
+/* Splits a copied field block in place. */
+static enum error split_block(struct arena *arena, struct slice block, struct field **ret_fields,
+                              size_t *ret_count)
+{
+    if (block.length == 0) {
+        *ret_fields = NULL;
+        *ret_count = 0;
+        return ERROR_NONE;
+    }
+    size_t nuls = count_nuls(block);
+    if (nuls % 2 == 0) {
+        return ERROR_PROTOCOL; /* SPEC R39: an odd tail */
+    }
+    size_t count = (nuls + 1) / 2;
+    struct field *fields = arena_alloc(arena, count * sizeof *fields);
+    struct slice rest = arena_copy(arena, block);
+    if (fields == NULL || rest.data == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        fields[i].name = slice_cut(rest, '\0', &rest);
+        fields[i].value = slice_cut(rest, '\0', &rest);
+    }
+    *ret_fields = fields;
+    *ret_count = count;
+    return ERROR_NONE;
+}
+
+enum error head_wire_fields(struct arena *arena, struct slice bytes, struct field **ret_fields,
+                            size_t *ret_count)
+{
+    struct pack_value value;
+    enum error error = pack_decode(arena, bytes, &value);
+    if (error != ERROR_NONE) {
+        return error;
+    }
+    if (value.type != PACK_ARRAY || value.count != 1 || value.items[0].type != PACK_BIN) {
+        return ERROR_PROTOCOL;
+    }
+    return split_block(arena, value.items[0].bytes, ret_fields, ret_count);
+}
+
+/* The certificates of a concatenated PEM, one text each. */
+static uint32_t split_pem(struct slice pem, struct slice *out, uint32_t room)
+{
+    static const char end_line[] = "-----END CERTIFICATE-----";
+    uint32_t count = 0;
+    while (count < room) {
+        const char *end = pem.length == 0
+                              ? NULL
+                              : memmem(pem.data, pem.length, end_line, sizeof end_line - 1);
+        if (end == NULL) {
+            break;
+        }
+        size_t length = (size_t)(end - pem.data) + sizeof end_line - 1;
+        if (length < pem.length && pem.data[length] == '\n') {
+            length++;
+        }
+        out[count++] = (struct slice){pem.data, length};
+        pem = (struct slice){pem.data + length, pem.length - length};
+    }
+    return count;
+}
+
+void head_wire_conn(struct strbuf *out, const struct conn_identity *identity)
+{
+    struct slice certificates[16];
+    uint32_t count = split_pem(identity->client_chain_pem, certificates, 16);
+    pack_map(out, 4);
+    pack_text(out, SLICE("client_cert_chain"));
+    pack_array(out, count);
+    for (uint32_t i = 0; i < count; i++) {
+        pack_text(out, certificates[i]);
+    }
+    pack_text(out, SLICE("client_cert_name"));
+    if (identity->client_name.length > 0) {
+        pack_text(out, identity->client_name);
+    } else {
+        pack_nil(out);
+    }
+    pack_text(out, SLICE("client_cert_error"));
+    pack_nil(out);
+    pack_text(out, SLICE("server_cert"));
+    if (identity->server_cert_pem.length > 0) {
+        pack_text(out, identity->server_cert_pem);
+    } else {
+        pack_nil(out);
+    }
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pool: the channels of one app on one loop, and this loop's waiters. It chooses a worker for each request, reserves the
+ * slot before the request is queued on a channel, and keeps the bounded queue. New arrivals never overtake waiters, in this
+ * loop or another.
+ */
+#ifndef GATEWAY_APP_POOL_H
+#define GATEWAY_APP_POOL_H
+
+#include "app/app.h"
+#include "app/worker.h"
+#include "base/list.h"
+#include "http/end_reason.h"
+#include "ipc/channel.h"
+#include "loop/loop.h"
+#include "loop/mailbox.h"
+
+/* One link of a worker in one loop. */
+struct pool_link {
+    uint32_t magic;
+    struct pool *pool;
+    struct worker *worker;   /* holds a reference */
+    struct channel *channel; /* NULL until attached in its loop */
+    struct list_node in_pool;
+    bool ready;
+    struct mail attach;      /* carries it to its loop */
+    struct ipc_link *incoming;
+    struct loop_grave grave;
+};
+
+LIST_DEFINE(pool_link_list, struct pool_link, in_pool);
+
+/* A request that wants a worker. Embedded in its owner. */
+struct pool_waiter {
+    struct list_node in_pool;
+    struct pool *pool;
+    struct loop_timer timer;
+    const struct worker *avoid; /* not this worker (it refused); compared only */
+    uint64_t arrived_at;
+    uint64_t timeout;           /* how long it may queue */
+    bool queued;                /* counted in app->waiting */
+    /* A slot of link->worker is reserved for it: open a stream, or call pool_release(link). */
+    void (*on_place)(struct pool_waiter *waiter, struct pool_link *link);
+    /* It will get no worker: END_QUEUE_FULL, END_QUEUE_TIMEOUT, END_NO_WORKER, END_SHUTDOWN. */
+    void (*on_expire)(struct pool_waiter *waiter, enum end_reason reason);
+};
+
+LIST_DEFINE(pool_waiter_list, struct pool_waiter, in_pool);
+
+struct pool {
+    uint32_t magic;
+    struct app *app;
+    struct app_loop *app_loop;
+    struct loop *loop;
+    struct pool_link_list links;
+    struct pool_waiter_list waiters;
+    size_t queued;
+    _Atomic uint64_t oldest;    /* arrived_at of the first placeable waiter that is queued, UINT64_MAX: none */
+    struct loop_dirty dirty;
+    struct mail kick;           /* "look at your queue": posted by loops that freed a slot */
+    _Atomic bool kicked;
+    struct loop_timer retry_timer;
+    uint64_t budget_second;     /* retry budget over the last 10 s */
+    uint32_t budget_requests[10], budget_retries[10];
+    bool stopped;
+};
+
+/* Makes an empty pool. NULL: no memory. */
+struct pool *pool_new(struct app *app, struct app_loop *app_loop) MUST_CHECK;
+/* Closes its links and expires its waiters (END_SHUTDOWN). */
+void pool_stop(struct pool *pool);
+void pool_free(struct pool *pool);
+
+/* Makes the waiter wait from now on; it is placed at the earliest in this turn's flush. `retry`: at the head of the queue. */
+void pool_wait(struct pool *pool, struct pool_waiter *waiter, uint64_t timeout, bool retry);
+/* Takes a waiter back (its client has gone). */
+void pool_cancel(struct pool_waiter *waiter);
+/* Gives back a slot that was reserved for a waiter and not used. */
+void pool_release(struct pool_link *link);
+/* Whether the retry budget (max(3, 20 % of the requests of the last 10 s)) allows one more; counts it when so. */
+bool pool_take_retry(struct pool *pool);
+/* Takes a link whose worker is registered into this pool (in the pool's loop): makes its channel. */
+void pool_attach(struct pool *pool, struct pool_link *link);
+/* Closes every link of a lost worker in this pool. */
+void pool_drop_worker(struct pool *pool, struct worker *worker);
+/* Asks the pool of another loop (or this one) to look at its queue. Any thread. */
+void pool_kick(struct pool *pool);
+
+#endif

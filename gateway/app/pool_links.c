@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The links of a pool: attached by mailbox, owned by their loop, gone with their channel. A worker is ready when each of its
+ * links is; it is lost as a whole when one of them is lost.
+ */
+#include "app/pool_links.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/metrics.h"
+#include "ipc/frame.h"
+
+#define POOL_LINK_MAGIC UINT32_C(0x504c494e)
+
+static void kick_all(struct app *app)
+{
+    for (unsigned i = 0; i < app->apps->loop_count; i++) {
+        pool_kick(app->pools[i]);
+    }
+}
+
+/* --- loss --------------------------------------------------------------------------------------------------------------- */
+
+static void on_loss(struct mail *mail, struct loop *loop)
+{
+    struct worker *worker = LIST_CONTAINER(mail, struct worker_in_loop, loss)->worker;
+    pool_drop_worker(worker->app->pools[loop_index(loop)], worker);
+    worker_unref(worker);
+}
+
+static void discard_loss(struct mail *mail)
+{
+    worker_unref(LIST_CONTAINER(mail, struct worker_in_loop, loss)->worker);
+}
+
+void worker_lost(struct worker *worker, const char *why)
+{
+    if (atomic_exchange_explicit(&worker->lost, true, memory_order_acq_rel)) {
+        return;
+    }
+    METRIC_INCREMENT(workers_lost);
+    log_warning("app", "%.*s: worker %d lost: %s", SLICE_PRINT(worker->app->settings->name),
+                (int)worker->pid, why);
+    worker_set_state(worker, WORKER_GONE);
+    const struct apps *apps = worker->app->apps;
+    for (unsigned i = 0; i < apps->loop_count; i++) {
+        struct worker_in_loop *there = &worker->in_loop[i];
+        there->worker = worker_ref(worker);
+        there->loss.deliver = on_loss;
+        there->loss.discard = discard_loss;
+        mailbox_post(apps->loops[i], &there->loss);
+    }
+}
+
+void pool_drop_worker(struct pool *pool, struct worker *worker)
+{
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        if (link->worker == worker) {
+            channel_close(link->channel, FRAME_ERROR_WORKER_LOST,
+                          "another link of this worker was lost");
+        }
+    }
+}
+
+void pool_links_close(struct pool *pool)
+{
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        worker_set_state(link->worker, WORKER_DRAINING);
+        channel_goaway(link->channel, FRAME_ERROR_RECONNECT);
+    }
+}
+
+/* --- the channel's news --------------------------------------------------------------------------------------------------- */
+
+static void on_ready(struct channel *channel, void *owner)
+{
+    struct pool_link *link = owner;
+    struct worker *worker = link->worker;
+    (void)channel;
+    link->ready = true;
+    uint32_t ready = atomic_fetch_add_explicit(&worker->ready_links, 1, memory_order_acq_rel) + 1;
+    if (ready >= worker->app->apps->loop_count && worker_get_state(worker) == WORKER_STARTING) {
+        worker_set_state(worker, WORKER_READY);
+        log_info("app", "%.*s: worker %d ready (generation %s, %s)",
+                 SLICE_PRINT(worker->app->settings->name), (int)worker->pid,
+                 worker->generation[0] != '\0' ? worker->generation : "none", worker->python);
+        kick_all(worker->app);
+    }
+}
+
+static void on_goaway(struct channel *channel, void *owner, enum frame_error code)
+{
+    struct pool_link *link = owner;
+    (void)channel;
+    (void)code;
+    if (worker_set_state(link->worker, WORKER_DRAINING) == WORKER_READY) {
+        log_info("app", "%.*s: worker %d is going away",
+                 SLICE_PRINT(link->worker->app->settings->name), (int)link->worker->pid);
+    }
+}
+
+static void on_slot_free(struct channel *channel, void *owner)
+{
+    struct pool_link *link = owner;
+    (void)channel;
+    atomic_fetch_add_explicit(&link->worker->served, 1, memory_order_relaxed);
+    pool_release(link);
+}
+
+static void on_lag(struct channel *channel, void *owner, uint64_t lag)
+{
+    struct pool_link *link = owner;
+    struct worker *worker = link->worker;
+    (void)channel;
+    bool stuck = lag == UINT64_MAX;
+    bool before = atomic_exchange_explicit(&worker->unresponsive, stuck, memory_order_acq_rel);
+    if (!stuck) {
+        atomic_store_explicit(&worker->lag_ns, lag, memory_order_relaxed);
+    }
+    if (stuck != before) {
+        log_warning("app", "%.*s: worker %d %s", SLICE_PRINT(worker->app->settings->name),
+                    (int)worker->pid,
+                    stuck ? "does not answer PING; it gets no new requests" : "answers again");
+        if (!stuck) {
+            kick_all(worker->app);
+        }
+    }
+}
+
+static void on_stats(struct channel *channel, void *owner, const struct worker_stats *stats)
+{
+    struct pool_link *link = owner;
+    (void)channel;
+    atomic_store_explicit(&link->worker->rss, stats->rss, memory_order_relaxed);
+}
+
+static void on_error_text(struct channel *channel, void *owner, enum frame_error code,
+                          struct slice text)
+{
+    struct pool_link *link = owner;
+    struct worker *worker = link->worker;
+    (void)channel;
+    log_error("app", "%.*s: worker %d: %s: %.*s", SLICE_PRINT(worker->app->settings->name),
+              (int)worker->pid, frame_error_name(code), SLICE_PRINT(text));
+    app_note_error(worker->app, worker->pid, code, text);
+}
+
+static void free_link(struct loop_grave *grave)
+{
+    struct pool_link *link = LIST_CONTAINER(grave, struct pool_link, grave);
+    REQUIRE_OBJECT(link, POOL_LINK_MAGIC);
+    link->magic = MAGIC_FREED;
+    mem_free(link);
+}
+
+/* The link's last word: the worker may be gone with it. */
+static void release_link(struct pool_link *link)
+{
+    struct worker *worker = link->worker;
+    struct app *app = worker->app;
+    if (link->ready) {
+        atomic_fetch_sub_explicit(&worker->ready_links, 1, memory_order_acq_rel);
+    }
+    atomic_fetch_sub_explicit(&app->apps->links, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&worker->in_loop[link->pool->app_loop->index].open, 1,
+                              memory_order_relaxed);
+    if (atomic_fetch_sub_explicit(&worker->open_links, 1, memory_order_acq_rel) == 1) {
+        worker_set_state(worker, WORKER_GONE);
+        app_worker_left(worker);
+    }
+    worker_unref(worker);
+    link->worker = NULL;
+    loop_bury(link->pool->loop, &link->grave, free_link);
+}
+
+static void on_closed(struct channel *channel, void *owner, bool orderly, const char *text)
+{
+    struct pool_link *link = owner;
+    (void)channel;
+    pool_link_list_remove(&link->pool->links, link);
+    link->channel = NULL;
+    if (!orderly && !link->pool->stopped) {
+        worker_lost(link->worker, text);
+    }
+    release_link(link);
+}
+
+static const struct channel_owner_ops owner_ops = {
+    .on_ready = on_ready,
+    .on_goaway = on_goaway,
+    .on_slot_free = on_slot_free,
+    .on_lag = on_lag,
+    .on_stats = on_stats,
+    .on_error_text = on_error_text,
+    .on_closed = on_closed,
+};
+
+/* --- attaching ------------------------------------------------------------------------------------------------------------ */
+
+static void deliver_attach(struct mail *mail, struct loop *loop)
+{
+    struct pool_link *link = LIST_CONTAINER(mail, struct pool_link, attach);
+    (void)loop;
+    pool_attach(link->pool, link);
+}
+
+static void discard_attach(struct mail *mail)
+{
+    struct pool_link *link = LIST_CONTAINER(mail, struct pool_link, attach);
+    ipc_link_free(link->incoming);
+    worker_unref(link->worker);
+    mem_free(link);
+}
+
+struct pool_link *pool_link_new(struct pool *pool, struct worker *worker, struct ipc_link *incoming)
+{
+    struct pool_link *link = mem_calloc(1, sizeof *link);
+    if (link == NULL) {
+        ipc_link_free(incoming);
+        return NULL;
+    }
+    link->magic = POOL_LINK_MAGIC;
+    link->pool = pool;
+    link->worker = worker_ref(worker);
+    link->incoming = incoming;
+    link->attach.deliver = deliver_attach;
+    link->attach.discard = discard_attach;
+    atomic_fetch_add_explicit(&worker->open_links, 1, memory_order_acq_rel);
+    struct worker_in_loop *there = &worker->in_loop[pool->app_loop->index];
+    atomic_fetch_add_explicit(&there->open, 1, memory_order_relaxed);
+    atomic_store_explicit(&there->replaceable, false, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pool->app->apps->links, 1, memory_order_relaxed);
+    return link;
+}
+
+void pool_link_send(struct pool_link *link)
+{
+    if (link->pool->loop == link->worker->app->apps->loops[0]) {
+        pool_attach(link->pool, link); /* the acceptor's own loop */
+    } else {
+        mailbox_post(link->pool->loop, &link->attach);
+    }
+}
+
+void pool_attach(struct pool *pool, struct pool_link *link)
+{
+    REQUIRE_OBJECT(link, POOL_LINK_MAGIC);
+    const struct apps *apps = pool->app->apps;
+    struct worker *worker = link->worker;
+    struct ipc_link *incoming = link->incoming;
+    link->incoming = NULL;
+    if (pool->stopped || worker_get_state(worker) == WORKER_GONE) {
+        ipc_link_refuse(incoming, FRAME_ERROR_WORKER_LOST, "this worker was lost; begin again");
+        release_link(link);
+        return;
+    }
+    struct hello_ack ack = {
+        .proto = FRAME_PROTOCOL_VERSION,
+        .channels = apps->loop_count,
+        .token = {(const char *)worker->token, sizeof worker->token},
+        .server_cert_pem = apps->settings.server_cert_pem,
+    };
+    memcpy(ack.gateway_instance, apps->gateway_instance, sizeof ack.gateway_instance);
+    link->channel =
+        channel_new(pool->loop, incoming, &ack, apps->settings.ipc, &owner_ops, link);
+    if (link->channel == NULL) {
+        worker_lost(worker, "no memory or descriptors for its link");
+        release_link(link);
+        return;
+    }
+    pool_link_list_append(&pool->links, link);
+}

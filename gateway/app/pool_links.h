@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The links side of a pool: from a moved descriptor to a ready channel to its end. Only app/ uses this.
+ */
+#ifndef GATEWAY_APP_POOL_LINKS_H
+#define GATEWAY_APP_POOL_LINKS_H
+
+#include "app/pool.h"
+
+/* A new link record for a registered worker; takes `incoming` (freed on failure) and a reference of the worker. NULL: no memory. */
+struct pool_link *pool_link_new(struct pool *pool, struct worker *worker,
+                                struct ipc_link *incoming) MUST_CHECK;
+/* Moves it to its pool's loop, where pool_attach makes the channel. Any thread. */
+void pool_link_send(struct pool_link *link);
+/* Closes all channels of a pool (the gateway stops). */
+void pool_links_close(struct pool *pool);
+/* A slot of one of this pool's workers is free: whoever waits longest is told. */
+void pool_slot_freed(struct pool *pool);
+/* Tells every loop that a worker is lost, once; they close its links. Any loop. */
+void worker_lost(struct worker *worker, const char *why);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Forwarded identity, believed only from trusted proxies. It owns nothing. */
+#include "app/proxy_headers.h"
+
+#include "http/fields.h"
+
+/* The last element of a comma list; `*rest` is what is before it. */
+static struct slice last_element(struct slice list, struct slice *rest)
+{
+    size_t i = list.length;
+    while (i > 0 && list.data[i - 1] != ',') {
+        i--;
+    }
+    struct slice element = {list.data + i, list.length - i};
+    *rest = (struct slice){list.data, i > 0 ? i - 1 : 0};
+    return slice_trim(element);
+}
+
+/* "192.0.2.1", "192.0.2.1:80", "[2001:db8::1]:80", "2001:db8::1" without the port. */
+static struct slice host_part(struct slice element)
+{
+    if (element.length > 1 && element.data[0] == '[') {
+        const char *end = memchr(element.data, ']', element.length);
+        return end == NULL ? element
+                           : (struct slice){element.data + 1, (size_t)(end - element.data) - 1};
+    }
+    const char *colon = memchr(element.data, ':', element.length);
+    bool one_colon =
+        colon != NULL &&
+        memchr(colon + 1, ':', element.length - (size_t)(colon - element.data) - 1) == NULL;
+    return one_colon ? (struct slice){element.data, (size_t)(colon - element.data)} : element;
+}
+
+/* The first address from the right that is not itself a trusted proxy; the leftmost when all are. */
+static struct slice client_of(const struct apps_settings *settings, struct slice list)
+{
+    struct slice found = {NULL, 0};
+    while (list.length > 0) {
+        struct slice host = host_part(last_element(list, &list));
+        if (host.length == 0) {
+            break;
+        }
+        found = host;
+        if (!settings->trusted(settings->trusted_context, host)) {
+            break;
+        }
+    }
+    return found;
+}
+
+/* The last field with this name: the one that the nearest proxy wrote. */
+static struct slice last_value(const struct request_head *head, struct slice name)
+{
+    for (size_t i = head->field_count; i > 0; i--) {
+        if (slice_equal(head->fields[i - 1].name, name)) {
+            return head->fields[i - 1].value;
+        }
+    }
+    return (struct slice){NULL, 0};
+}
+
+void proxy_headers_resolve(const struct apps_settings *settings, const struct conn *conn,
+                           const struct request_head *head, struct proxy_identity *out)
+{
+    *out = (struct proxy_identity){.identity = conn->identity, .scheme = head->scheme};
+    if (!conn->identity.trusted_proxy || settings->trusted == NULL) {
+        return;
+    }
+    struct slice rest;
+    if (settings->proxy_headers.use_for) {
+        struct slice client = client_of(settings, last_value(head, SLICE("x-forwarded-for")));
+        if (client.length > 0) {
+            out->identity.client_host = client;
+            out->identity.client_port = 0; /* the header does not say */
+        }
+    }
+    if (settings->proxy_headers.use_proto) {
+        struct slice proto = last_element(last_value(head, SLICE("x-forwarded-proto")), &rest);
+        bool secure = slice_equal_nocase(proto, SLICE("https")) ||
+                      slice_equal_nocase(proto, SLICE("wss"));
+        bool plain =
+            slice_equal_nocase(proto, SLICE("http")) || slice_equal_nocase(proto, SLICE("ws"));
+        bool websocket = head->kind == REQUEST_WEBSOCKET;
+        if (secure) {
+            out->scheme = websocket ? SLICE("wss") : SLICE("https");
+        } else if (plain) {
+            out->scheme = websocket ? SLICE("ws") : SLICE("http");
+        }
+    }
+    if (settings->proxy_headers.use_host) {
+        struct slice host = last_element(last_value(head, SLICE("x-forwarded-host")), &rest);
+        if (authority_valid(host)) {
+            out->host = host;
+        }
+    }
+    if (settings->proxy_headers.use_prefix) {
+        struct slice prefix = last_element(last_value(head, SLICE("x-forwarded-prefix")), &rest);
+        while (prefix.length > 0 && prefix.data[prefix.length - 1] == '/') {
+            prefix.length--;
+        }
+        if (prefix.length > 0 && prefix.data[0] == '/') {
+            out->prefix = prefix;
+        }
+    }
+}
