@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from make_vectors import Case, Str, fields, hex_runs, pack, quote
+from make_vectors import Case, Str, fields, header, hex_runs, pack, quote
 
 Lines = list[str]
 HOST = (b"host", b"example.com")
@@ -457,6 +457,7 @@ def payloads() -> list[tuple[str, bytes]]:
     second = {"channel_index": 1, "token": TOKEN}
     return [
         ("hello", pack(HELLO)),
+        ("hello-frame", header("HELLO", len(pack(HELLO)), 0, 0, 0, 0) + pack(HELLO)),
         ("hello-v2-3", pack(HELLO | {"proto_min": 2, "proto_max": 3})),
         ("hello-v1-9", pack(HELLO | {"proto_max": 9})),
         ("hello-ch1", pack(HELLO | second)),
@@ -468,9 +469,11 @@ def payloads() -> list[tuple[str, bytes]]:
         ("ack", pack(ACK)),
         ("ack-v2", pack(ACK | {"proto": 2})),
         ("ack-2-channels", pack(ACK | {"channels": 2})),
+        ("ack-websocket", pack(ACK | {"features": ["websocket"]})),
+        ("ack-files", pack(ACK | {"features": ["files"]})),
         ("ack-no-features", pack(ACK | {"features": []})),
         ("ack-strange-feature", pack(ACK | {"features": ["teleport"]})),
-        ("ack-ws-small", pack(ACK | {"ws_max_message": 10})),
+        ("ack-ws-small", pack(ACK | {"features": ["websocket"], "ws_max_message": 10})),
         ("get", pack(request())),
         ("post", pack(request(method="POST"))),
         ("ws", pack(request(kind=1, scheme="ws", fields=fields(HOST, (b"sec-websocket-protocol", b"chat"))))),
@@ -488,6 +491,7 @@ def payloads() -> list[tuple[str, bytes]]:
         ("accept-other", pack(["other", b""])),
         ("accept-upgrade", pack([None, fields((b"upgrade", b"websocket"))])),
         ("conn", pack(CONN)),
+        ("conn-server-only", pack(CONN | {"client_cert_chain": [], "client_cert_name": None, "server_cert": "PEM"})),
         ("stats", pack(STATS)),
         ("log", pack(LOG)),
     ]  # fmt: skip
