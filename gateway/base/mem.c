@@ -60,11 +60,16 @@ void *mem_alloc(size_t size)
 
 void *mem_calloc(size_t count, size_t size)
 {
+    size_t total;
+
     if (mem_injected()) {
         return NULL;
     }
-    /* calloc itself checks the product for overflow. */
-    return mem_counted(count > 0 && size > 0 ? calloc(count, size) : calloc(1, 1));
+    if (__builtin_mul_overflow(count, size, &total)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return mem_counted(calloc(1, total > 0 ? total : 1));
 }
 
 void *mem_realloc(void *old, size_t size)
