@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from make_vectors import ERRORS, FLAGS, TABLE, Case, Frame, header, hex_runs
+from generate_vectors import ERRORS, FLAGS, TABLE, Case, Frame, header, hex_runs
 
 SIDES = ("gateway", "worker")
 FLAGS_ALL = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -132,15 +132,35 @@ def bad() -> list[Case]:
         error("window-zero", "R13", "worker", "PROTOCOL", Frame("WINDOW", stream=1)),
         error("conn-zero", "R13", "gateway", "PROTOCOL", Frame("CONN", b"\x80")),
         error("conn-end-zero", "R13", "gateway", "PROTOCOL", Frame("CONN_END")),
-        error("response-aux-long", "R14", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, code=200, stream=1, aux=4)),
+        error(
+            "response-aux-long", "R14", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, code=200, stream=1, aux=4)
+        ),
         error("request-aux-long", "R14", "gateway", "PROTOCOL", Frame("REQUEST", b"\x9d", stream=1, aux=0xFFFFFFFF)),
         error("data-done-without-end", "R15", "worker", "PROTOCOL", Frame("DATA", b"x", "DONE", stream=1)),
         error("response-done-without-end", "R15", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "DONE", 200, 1)),
         error("informational-200", "R16", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL", 200, 1)),
         error("final-103", "R16", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "", 103, 1)),
-        error("informational-end", "R16", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL|END_STREAM", 103, 1)),
-        error("informational-done", "R16", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL|END_STREAM|DONE", 103, 1)),
-        error("informational-body", "R16", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS + b"x", "INFORMATIONAL", 103, 1, 3)),
+        error(
+            "informational-end",
+            "R16",
+            "worker",
+            "PROTOCOL",
+            Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL|END_STREAM", 103, 1),
+        ),
+        error(
+            "informational-done",
+            "R16",
+            "worker",
+            "PROTOCOL",
+            Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL|END_STREAM|DONE", 103, 1),
+        ),
+        error(
+            "informational-body",
+            "R16",
+            "worker",
+            "PROTOCOL",
+            Frame("RESPONSE", NO_FIELDS + b"x", "INFORMATIONAL", 103, 1, 3),
+        ),
         error("expect-end", "R17", "gateway", "PROTOCOL", Frame("REQUEST", b"\x9d", "EXPECT|END_STREAM", stream=1)),
         error("expect-body", "R17", "gateway", "PROTOCOL", Frame("REQUEST", b"\x9dx", "EXPECT", stream=1, aux=1)),
         error("data-empty", "R18", "worker", "PROTOCOL", Frame("DATA", stream=1)),
