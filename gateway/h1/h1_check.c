@@ -51,6 +51,17 @@ static bool list_has(struct slice value, struct slice wanted)
     return false;
 }
 
+static bool is_token_list(struct slice value)
+{
+    struct slice element = {NULL, 0};
+    while (next_element(&value, &element)) {
+        if (!field_name_valid(element)) {
+            return false;
+        }
+    }
+    return element.length > 0;
+}
+
 static void note_field(struct findings *found, const struct field *field)
 {
     if (slice_equal(field->name, SLICE("host"))) {
@@ -91,9 +102,7 @@ static enum h1_error check_framing(const struct findings *found, struct request_
             return H1_ERROR_TE;
         }
         if (!slice_equal_nocase(value, SLICE("chunked"))) {
-            return field_name_valid(value) || list_has(value, SLICE("chunked"))
-                       ? H1_ERROR_TE_UNKNOWN
-                       : H1_ERROR_TE;
+            return is_token_list(value) ? H1_ERROR_TE_UNKNOWN : H1_ERROR_TE;
         }
         message->chunked = true;
         head->has_body = true;
