@@ -60,8 +60,7 @@ async def page(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def show_request(scope: Scope, receive: Receive, send: Send) -> None:
     seen = {
-        name: scope.get(name)
-        for name in ("http_version", "method", "scheme", "path", "root_path", "client", "server")
+        name: scope.get(name) for name in ("http_version", "method", "scheme", "path", "root_path", "client", "server")
     }
     seen["query"] = scope["query_string"].decode("latin-1")
     seen["headers"] = [[n.decode("latin-1"), v.decode("latin-1")] for n, v in scope["headers"]]

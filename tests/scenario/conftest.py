@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures: `make_gateway(...)` gives a started gateway; after the test each one must end clean."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness.gateway import Gateway  # noqa: E402
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome = yield
+    setattr(item, f"report_{call.when}", outcome.get_result())  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def make_gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Gateway]]:
+    """make_gateway(workers=1, app="scenario:app", worker_options=[...], **sections): started, its workers ready."""
+    made: list[Gateway] = []
+
+    def make(
+        *,
+        workers: int = 1,
+        app_target: str = "scenario:app",
+        worker_options: list[str] | None = None,
+        worker_environment: dict[str, str] | None = None,
+        environment: dict[str, str] | None = None,
+        **sections: Any,
+    ) -> Gateway:
+        directory = tmp_path / f"gateway-{len(made)}"
+        directory.mkdir()
+        gateway = Gateway(directory, **sections)
+        gateway.environment.update(environment or {})
+        made.append(gateway)
+        gateway.start()
+        if workers:
+            gateway.start_workers(workers, app_target, worker_options, worker_environment)
+        return gateway
+
+    yield make
+    failed = getattr(request.node, "report_call", None) is not None and request.node.report_call.failed
+    for gateway in made:
+        if failed:
+            print(f"--- {gateway.directory}\n{gateway.process.tail(80)}")
+            for worker in gateway.workers:
+                print(f"--- {worker.name}\n{worker.tail(30)}")
+            gateway.kill()
+        else:
+            gateway.finish()
+
+
+@pytest.fixture
+def gateway(make_gateway: Callable[..., Gateway]) -> Gateway:
+    """A gateway with one worker of the scenario app and default settings."""
+    return make_gateway()
