@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness.gateway import Gateway  # noqa: E402
+from harness.gateway import Gateway
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The app of the scenarios: one path per behaviour. What it sees of the world goes to the file named by SCENARIO_LOG."""
+"""The app of the scenarios: one path per behaviour. What it sees goes to the file named by SCENARIO_LOG."""
 
 import asyncio
 import hashlib

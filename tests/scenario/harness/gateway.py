@@ -151,7 +151,7 @@ class Gateway:
         return started
 
     def finish(self) -> None:
-        """Ends everything and proves that nothing was left: gauges at zero, descriptors at the base, exit 0, no sanitizer report."""
+        """Ends everything; nothing may be left: gauges, descriptors, exit code, sanitizer reports."""
         try:
             for worker in self.workers:
                 if worker.alive:
