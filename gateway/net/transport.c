@@ -56,13 +56,13 @@ void transport_init(struct transport *transport, const struct transport_ops *ops
 
 enum error transport_update(struct transport *transport)
 {
-    bool watch = only_watching(transport);
     unsigned events = LOOP_READ;
-    if (watch) {
+    if (only_watching(transport)) {
         events |= LOOP_CLOSED | LOOP_EDGE;
+    } else if (transport->read_needs_write) {
+        events = LOOP_WRITE; /* bytes that wait while reading cannot go on must not spin */
     }
-    if ((transport->writing && !transport->write_needs_read) ||
-        (transport->read_needs_write && !watch)) {
+    if (transport->writing && !transport->write_needs_read) {
         events |= LOOP_WRITE;
     }
     return loop_io_set(&transport->io, events) == ERROR_NONE ? ERROR_NONE

@@ -8,6 +8,6 @@
 #include "net/transport.h"
 
 /* Why the handshake or the transport failed, for a log line: a static string, "" when it did not. */
-const char *transport_tls_failure(const struct transport *transport);
+const char *transport_tls_failure(struct transport *transport);
 
 #endif
