@@ -46,15 +46,17 @@ struct channel_gone {
 /* From a worker's stream towards its user (app/forward). */
 struct channel_user_ops {
     /* A RESPONSE head: msgpack bytes to be decoded by the user (not yet checked), the status of the frame. `end`: no body and no trailers
-     * follow. Informational heads come with status < 200. An error return resets the stream with HEADER_INVALID; the user has then
-     * already failed its exchange. */
+     * follow. Informational heads come with status < 200. An error return resets the stream with HEADER_INVALID (INTERNAL for
+     * ERROR_NO_MEMORY); the user, who has already failed its exchange, is detached without on_gone. */
     enum error (*on_head)(void *user, unsigned status, struct slice head, bool end);
-    /* Body bytes within the granted credit (already checked); empty only with `end`. Error: as above. */
+    /* Body bytes within the granted credit (already checked); empty only with `end`. Error: as above, code PROTOCOL, and
+     * no RESET when the worker's side has ended (SPEC R54). */
     enum error (*on_data)(void *user, struct slice data, bool end);
     /* TRAILERS: the same encoding as a head; the response is complete. Error: as above. */
     enum error (*on_trailers)(void *user, struct slice trailers);
     /* In the link's flush, after channel_stream_want_send: the link can take up to `room` body bytes of this stream now (credit and
-     * slice already applied); the user calls channel_stream_send with at most that much. */
+     * slice already applied); the user calls channel_stream_send with at most that much. `room` 0: only the
+     * end fits. A user that fills the room is asked again by itself; one that sends less must say want_send when there is more. */
     void (*on_sendable)(void *user, uint32_t room);
     /* The worker granted request-body credit (for an EXPECT stream the first grant means: send 100). */
     void (*on_credit)(void *user);
@@ -81,7 +83,8 @@ struct channel_owner_ops {
 };
 
 /* Makes a channel of an accepted link whose HELLO was read, and queues HELLO_ACK with the progress page. Takes the descriptors in `link`
- * (closed on failure). Call in the loop that will own it. NULL: no memory or descriptors. */
+ * (closed on failure); `link` itself, with its HELLO, stays the caller's, who frees it by ipc_link_free. Call in the loop that will
+ * own it. NULL: no memory or descriptors. */
 struct channel *channel_new(struct loop *loop, struct ipc_link *link, const struct hello_ack *ack,
                             const struct ipc_settings *settings,
                             const struct channel_owner_ops *ops, void *owner) MUST_CHECK;
@@ -111,7 +114,8 @@ uint32_t channel_stream_credit(const struct channel_stream *stream);
 void channel_stream_release(struct channel_stream *stream, uint32_t length);
 /* Ends the request body only (early response): RESET(BODY_ABORTED). */
 void channel_stream_abort_body(struct channel_stream *stream);
-/* Tells the worker that the client half-closed (FRAME_ERROR_CLIENT_EOF) or is gone (FRAME_ERROR_CLIENT_GONE). */
+/* Tells the worker that the client half-closed (FRAME_ERROR_CLIENT_EOF; goes out behind our end of the body, SPEC R63) or is gone
+ * (FRAME_ERROR_CLIENT_GONE: the stream has ended for us, what comes is dropped, the user still gets on_gone unless he detaches). */
 void channel_stream_disconnect(struct channel_stream *stream, enum frame_error code);
 /* Ends the whole stream with a code (DEADLINE ...). The user is detached. */
 void channel_stream_reset(struct channel_stream *stream, enum frame_error code);
@@ -124,7 +128,7 @@ uint32_t channel_stream_id(const struct channel_stream *stream);
 /* --- the channel ------------------------------------------------------------------------------------------------------ */
 
 /* Sends CONN (certificates of a TLS connection) once per connection id on this link, before the first REQUEST that names it; CONN_END
- * follows by channel_conn_end. ERROR_LIMIT: 16,384 are open. `map` is the encoded payload, copied. */
+ * follows by channel_conn_end. ERROR_LIMIT: 16,384 are open, or the link's queue is over its bound. `map` is the encoded payload, copied. */
 enum error channel_conn(struct channel *channel, uint32_t conn_id, struct slice map) MUST_CHECK;
 void channel_conn_end(struct channel *channel, uint32_t conn_id);
 /* Sends GOAWAY (DRAINING, RECONNECT, RETIRED): no new streams; closes when the last one is gone. */

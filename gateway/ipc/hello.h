@@ -21,6 +21,7 @@
 struct hello {
     unsigned proto_min, proto_max;
     struct slice app, generation, python, worker_version;
+    struct slice target;       /* what it serves ("shop.asgi:app"), for display; may be empty */
     uint64_t features;
     uint8_t instance[16];
     int64_t pid;               /* as claimed; the kernel's is in ipc_link */

@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "ipc/descriptors.h"
 
 #define OUT_FIRST_CAPACITY 4096u
 #define OUT_KEPT 16384u
@@ -90,27 +91,6 @@ void link_done(struct link *link)
 
 /* --- reading --------------------------------------------------------------------------------------------------------- */
 
-/* Closes what came along; there is room for one descriptor, the kernel keeps further ones back. */
-static bool close_descriptors(struct msghdr *message)
-{
-    bool any = (message->msg_flags & MSG_CTRUNC) != 0;
-
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count; i++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-            close(fd);
-            METRIC_INCREMENT(ipc_descriptors_refused);
-        }
-        any = true;
-    }
-    return any;
-}
-
 enum error link_receive(struct link *link)
 {
     /* CMSG_LEN, not CMSG_SPACE: the padding of the latter is room for a second descriptor. */
@@ -136,7 +116,7 @@ enum error link_receive(struct link *link)
     if (got < 0) {
         return errno == EAGAIN || errno == EWOULDBLOCK ? ERROR_AGAIN : ERROR_IO;
     }
-    if (close_descriptors(&message)) {
+    if (ipc_close_descriptors(&message)) {
         return ERROR_PROTOCOL;
     }
     if (got == 0) {
@@ -231,6 +211,16 @@ void link_attach(struct link *link, int fd)
 {
     REQUIRE(link->queued == 0 && link->first_fd < 0);
     link->first_fd = fd;
+}
+
+void link_drop(struct link *link)
+{
+    REQUIRE(!link->blocked);
+    link->out_start = link->out_end = 0;
+    if (link->first_fd >= 0) {
+        close(link->first_fd);
+        link->first_fd = -1;
+    }
 }
 
 size_t link_queued(const struct link *link)

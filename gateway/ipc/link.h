@@ -53,6 +53,8 @@ enum error link_queue(struct link *link, const struct frame *header, struct slic
                       struct slice more) MUST_CHECK;
 /* The frame queued next is the first of the link and carries `fd`, which is taken. */
 void link_attach(struct link *link, int fd);
+/* Forgets what is queued; only while the socket is not full, when the queue begins with a whole frame. */
+void link_drop(struct link *link);
 size_t link_queued(const struct link *link);
 /* Writes once. NONE: all is written. AGAIN: the socket is full and the write event is armed. IO: nothing can be written any more
  * (what the peer sent before can still be read). NO_MEMORY: the event could not be armed. */

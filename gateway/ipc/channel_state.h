@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a channel and its streams are made of, for the files channel*.c alone: life (channel.c), streams (channel_streams.c),
+ * what comes (channel_receive.c, channel_control.c), what goes (channel_send.c) and the end (channel_loss.c).
+ */
+#ifndef GATEWAY_IPC_CHANNEL_STATE_H
+#define GATEWAY_IPC_CHANNEL_STATE_H
+
+#include "base/idmap.h"
+#include "base/list.h"
+#include "ipc/channel.h"
+#include "ipc/credit.h"
+#include "ipc/frame.h"
+#include "ipc/link.h"
+
+#define CHANNEL_MAGIC UINT32_C(0xC4A22E10)
+#define CHANNEL_STREAM_MAGIC UINT32_C(0xC4A257EA)
+
+/* Only channel_set_state writes it; states are left downwards only. */
+enum channel_state {
+    CHANNEL_STARTING, /* HELLO_ACK queued, READY has not come */
+    CHANNEL_READY,
+    CHANNEL_ENDING,  /* the link ends in this turn's flush */
+    CHANNEL_WAITING, /* the link is closed; some streams wait for the news of the process's death */
+    CHANNEL_CLOSED   /* everybody was told; in the graveyard */
+};
+
+struct channel_stream {
+    uint32_t magic;
+    uint32_t id;
+    struct channel *channel;
+    const struct channel_user_ops *ops; /* NULL: detached */
+    void *user;
+    struct list_node in_channel; /* all streams of the channel, by id */
+    struct list_node in_senders; /* has something to send and credit for it */
+    struct list_node in_windows; /* a WINDOW is due */
+    struct credit_out out;       /* request body */
+    struct credit_in in;         /* response body */
+    uint64_t request_end;        /* where its REQUEST ends in the link's bytes */
+    unsigned informational;      /* 1xx heads so far */
+    bool want_send;              /* the user has said so and has not run dry since */
+    bool local_ended;            /* our side: END_STREAM, BODY_ABORTED, or the whole stream */
+    bool gateway_ended;          /* we ended the whole stream (SPEC R60); what comes is checked and dropped */
+    bool reset_sent;
+    bool eof_told;               /* DISCONNECT(CLIENT_EOF) was sent */
+    bool eof_waits;              /* CLIENT_EOF follows our END_STREAM (SPEC R63) */
+    bool worker_spoke;           /* any frame has come on it */
+    bool head_seen;              /* final RESPONSE */
+    bool remote_ended;           /* END_STREAM or RESET has come */
+    struct loop_grave grave;
+};
+
+LIST_DEFINE(stream_list, struct channel_stream, in_channel);
+LIST_DEFINE(sender_list, struct channel_stream, in_senders);
+LIST_DEFINE(window_list, struct channel_stream, in_windows);
+
+struct channel {
+    uint32_t magic;
+    enum channel_state state;
+    struct loop *loop;
+    struct link link;
+    struct ipc_settings settings;
+    const struct channel_owner_ops *ops;
+    void *owner;
+    pid_t pid;
+    uint32_t index; /* of the worker's channels */
+    int page_fd, pidfd;
+
+    struct idmap streams_by_id;
+    struct stream_list streams;
+    struct sender_list senders;
+    struct window_list windows;
+    struct channel_stream *sending; /* inside its on_sendable */
+    uint32_t sending_room;
+    unsigned attached;
+    uint32_t last_id;
+    struct idmap conns;      /* connection ids told by CONN; the value is the channel itself */
+
+    bool goaway_sent, goaway_received;
+    uint32_t goaway_last; /* the worker's */
+    bool writable;        /* the socket said so since it was full */
+    bool traffic;         /* frames since the last tick */
+
+    bool pong_queued;
+    uint32_t pong_nonce;
+    bool ping_open, ping_told; /* a PING is unanswered; its lateness was told */
+    uint32_t ping_nonce;
+    uint64_t ping_at;
+
+    uint64_t flood_since, log_since, stats_at;
+    unsigned flood_count, log_count;
+
+    struct loop_dirty dirty;
+    struct loop_timer tick;   /* start_timeout, then ping_interval */
+    struct loop_timer wait;   /* bounds reading after a write error, and the wait for death */
+    struct loop_io death;     /* the pidfd */
+    enum frame_error end_code; /* to be told in CHANNEL_ERROR unless NO_ERROR */
+    bool end_orderly;
+    uint64_t end_written; /* bytes written when the link ended */
+    char end_text[256];
+    struct loop_grave grave;
+};
+
+/* channel.c */
+void channel_set_state(struct channel *channel, enum channel_state state);
+/* Ends the link in this turn's flush, once; `code` NO_ERROR: the worker is not told. The text is logged and kept. */
+void channel_end(struct channel *channel, enum frame_error code, bool orderly, const char *format,
+                 ...) PRINTF_LIKE(4, 5);
+/* The worker broke a rule: counted, then as channel_end. */
+void channel_violation(struct channel *channel, enum frame_error code, const char *text,
+                       const struct frame *frame);
+/* Queues a frame without payload or with `payload`; out of memory ends the link. */
+void channel_queue(struct channel *channel, const struct frame *frame, struct slice payload);
+/* Frees it, and what it holds. */
+void channel_dispose(struct channel *channel);
+static inline bool channel_is_open(const struct channel *channel)
+{
+    return channel->state < CHANNEL_ENDING;
+}
+
+/* channel_streams.c */
+/* DONE, REFUSED or the link's end: takes it off the table and frees its slot. The user was told or is detached. */
+void channel_stream_close(struct channel_stream *stream);
+/* Tells the user, if there is one, and detaches him. */
+void channel_stream_tell(struct channel_stream *stream, const struct channel_gone *gone);
+/* Bad content: RESET(code) unless the worker's side has ended; the user, who has failed its exchange, is detached. */
+void channel_stream_fail(struct channel_stream *stream, enum frame_error code);
+/* Puts it among the senders when it has a wish and credit. */
+void channel_stream_schedule(struct channel_stream *stream);
+/* Response bytes that came but that nobody wants. */
+void channel_stream_discard(struct channel_stream *stream, uint32_t length);
+
+/* channel_receive.c */
+void channel_on_io(struct loop_io *io, unsigned events);
+/* A frame that changed nothing; too many in FRAME_FLOOD_SECONDS end the link (SPEC R77). */
+void channel_no_effect(struct channel *channel);
+
+/* channel_control.c */
+void channel_on_control(struct channel *channel, const struct frame *frame);
+void channel_on_tick(struct loop_timer *timer);
+
+/* channel_send.c */
+enum loop_flush channel_flush(struct loop_dirty *dirty);
+
+/* channel_loss.c */
+/* Closes the link and tells everybody, at once or after the wait for the process's death. In the flush. */
+void channel_finish(struct channel *channel);
+void channel_on_wait(struct loop_timer *timer);
+void channel_on_death(struct loop_io *io, unsigned events);
+
+#endif
