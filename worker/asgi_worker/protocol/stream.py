@@ -22,6 +22,7 @@ class Stream:
         "gone",
         "handler",
         "id",
+        "informational",
         "queue",
         "recv_ended",
         "recv_left",
@@ -39,6 +40,7 @@ class Stream:
         self.send_ended = False  # END_STREAM, RESET or REFUSED went out
         self.gone = False  # the gateway ended the stream: only RESET and DONE may go out
         self.disconnect = 0
+        self.informational = 0  # 1xx heads that went out
         self.file_pending = False
         self.queue: deque[tuple[Buffer, Buffer]] | None = None  # DATA and what must follow it
         self.handler: Any = None

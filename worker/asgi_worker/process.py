@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: MIT
+"""The life of one worker process: import, lifespan, links, graceful stop, exit code.
+
+Job: bring the parts up in order and down again. READY is said only after lifespan.startup is
+complete; a stop says GOAWAY, lets requests finish, tells the rest http.disconnect, cancels
+them, and runs lifespan.shutdown last. Exit codes: 0 stop, 1 failure, 2 usage, 3 the
+application could not be imported or started, 4 its generation is retired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+from . import __version__, logs
+from .asgi.lifespan import Lifespan, LifespanFailed
+from .asgi.service import Service
+from .config import ConfigError, Interface, LoopKind, Settings
+from .importer import AppLoadError, load_app
+from .io.client import GatewayClient
+from .protocol.constants import PROTOCOL_VERSION
+
+EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_APP, EXIT_RETIRED = range(5)
+
+FIRST_DIAL_WAIT = 2.0
+STATS_INTERVAL = 1.0
+# What a task may take to end after it was cancelled, before the worker goes on without it.
+CANCEL_WAIT = 2.0
+WSGI_THREADS = 40
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+class StartTimeout(Exception):
+    """Import did not end within the start timeout."""
+
+
+@contextmanager
+def _import_deadline(seconds: float) -> Iterator[None]:
+    """Raise StartTimeout in the importing code when it takes too long."""
+
+    def expired(_number: int, _frame: Any) -> None:
+        raise StartTimeout
+
+    previous = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+class AppFailed(Exception):
+    """The application could not be imported or started; `detail` is for the gateway."""
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class Worker:
+    """One worker process; main() is its life."""
+
+    def __init__(self, settings: Settings, log: logging.Logger) -> None:
+        self._settings = settings
+        self._log = log
+        self._service = Service(settings, log)
+        self._lifespan: Lifespan | None = None
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._exit_code = EXIT_OK
+        self._started_at = time.monotonic()
+        self._max_requests: int | None = settings.max_requests
+        if settings.max_requests is not None:
+            self._max_requests = settings.max_requests + random.randint(
+                0, settings.max_requests_jitter
+            )
+        self._cleanup: list[Callable[[], None]] = []
+
+    # Start
+
+    async def main(self) -> int:
+        """Run until the end; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+        client = GatewayClient(self._settings.socket_path, self._hello(), self._service)
+        dialler = loop.create_task(client.run())
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(client.first_try.wait(), FIRST_DIAL_WAIT)
+            try:
+                await self._start_app()
+            except AppFailed as exc:
+                self._report(exc)
+                client.startup_failed(exc.detail or str(exc))
+                return EXIT_APP
+            if not self._stop.is_set():
+                client.set_ready()
+                self._log.info("serving %s", self._settings.app)
+                await self._serve(client)
+            await self._drain(client)
+            dialler.cancel()
+            client.close()
+            await self._shut_down()
+            return self._exit_code
+        finally:
+            dialler.cancel()
+            client.close()
+            for action in self._cleanup:
+                action()
+
+    def _hello(self) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "proto_min": PROTOCOL_VERSION,
+            "proto_max": PROTOCOL_VERSION,
+            "app": "",
+            "generation": settings.generation,
+            "pid": os.getpid(),
+            "python": f"{platform.python_implementation()} {platform.python_version()}",
+            "worker_version": f"asgi_worker {__version__}",
+            "max_concurrency": self._service.max_concurrency,
+            "target": settings.app[:64],
+        }
+
+    async def _start_app(self) -> None:
+        """Import the application and run lifespan.startup; raises AppFailed."""
+        settings = self._settings
+        deadline = time.monotonic() + settings.startup_timeout
+        try:
+            with _import_deadline(settings.startup_timeout):
+                app, interface = load_app(settings)
+        except AppLoadError as exc:
+            raise AppFailed(str(exc), exc.detail) from exc
+        except StartTimeout:
+            raise AppFailed(
+                f"importing {settings.app} took longer than {settings.startup_timeout:g} s; "
+                "--startup-timeout allows more",
+                traceback.format_exc(),
+            ) from None
+        mode = settings.lifespan
+        if interface is Interface.ASGI2:
+            app = asgi2_to_asgi3(app)
+        elif interface is Interface.WSGI:
+            raise AppFailed(
+                f"{settings.app} is a WSGI application, which this version does not serve"
+            )
+        lifespan = Lifespan(app, mode, self._log)
+        startup = asyncio.ensure_future(lifespan.startup(max(0.001, deadline - time.monotonic())))
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait([startup, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not startup.done():  # a signal during the start
+            startup.cancel()
+            await asyncio.wait([startup])
+            return
+        try:
+            startup.result()
+        except LifespanFailed as exc:
+            cause = exc.__cause__
+            trace = "".join(traceback.format_exception(cause)) if cause is not None else ""
+            raise AppFailed(str(exc), trace) from exc
+        self._lifespan = lifespan
+        self._service.app = app
+        self._service.state = lifespan.state
+
+    def _report(self, exc: AppFailed) -> None:
+        self._log.critical("the application could not be started: %s", exc)
+        if exc.detail:
+            sys.stderr.write(exc.detail)
+            sys.stderr.flush()
+
+    # Serve
+
+    async def _serve(self, client: GatewayClient) -> None:
+        """Wait for a reason to stop; meanwhile send figures and watch the limits."""
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
+        max_age = self._settings.max_age
+        while not stopped.done():
+            await asyncio.wait(
+                [stopped, cast(asyncio.Future[Any], client.ending)],
+                timeout=STATS_INTERVAL,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if client.ending.done():
+                ending = client.ending.result()
+                self._exit_code = EXIT_RETIRED if ending.retired else EXIT_FAILURE
+                level = logging.WARNING if ending.retired else logging.CRITICAL
+                self._log.log(level, "the gateway ends this worker: %s", ending.reason)
+                break
+            resident = _resident_bytes()
+            client.send_stats(resident, len(self._service.active), len(asyncio.all_tasks()))
+            reason = self._limit_reached(resident, max_age)
+            if reason:
+                self._log.info("%s: draining", reason)
+                break
+        stopped.cancel()
+
+    def _limit_reached(self, resident: int, max_age: float | None) -> str:
+        if self._max_requests is not None and self._service.requests >= self._max_requests:
+            return f"{self._service.requests} requests were served (--max-requests)"
+        if max_age is not None and time.monotonic() - self._started_at >= max_age:
+            return f"this worker is {max_age:g} s old (--max-age)"
+        if self._settings.max_rss is not None and resident > self._settings.max_rss:
+            return f"resident memory is {resident} bytes (--max-rss)"
+        return ""
+
+    def _on_signal(self, name: str) -> None:
+        if not self._stop.is_set():
+            self._log.info("%s: stopping, requests in flight finish", name)
+            self._stop.set()
+        elif not self._hurry.is_set():
+            self._log.warning("%s again: stopping now", name)
+            self._hurry.set()
+
+    # Stop
+
+    async def _drain(self, client: GatewayClient) -> None:
+        """Let requests finish; at the deadline http.disconnect, then cancellation."""
+        settings = self._settings
+        client.drain()
+        if await self._requests_end(client, settings.graceful_timeout):
+            return
+        waiting = list(self._service.active)
+        if waiting and not self._hurry.is_set():
+            self._log.warning(
+                "%d requests still run after %g s: they get http.disconnect",
+                len(waiting),
+                settings.graceful_timeout,
+            )
+            for cycle in waiting:
+                cycle.disconnect()
+            if await self._requests_end(client, settings.disconnect_grace):
+                return
+        for cycle in list(self._service.active):
+            cycle.cancel()
+        self._hurry.clear()
+        if not await self._requests_end(client, CANCEL_WAIT) and self._service.active:
+            self._log.error(
+                "%d requests do not end; the worker goes without them", len(self._service.active)
+            )
+
+    async def _requests_end(self, client: GatewayClient, timeout: float) -> bool:
+        """Wait until no request runs and all links are closed; a second signal ends the wait."""
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        done = asyncio.ensure_future(self._all_done(client))
+        await asyncio.wait([hurry, done], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finished = done.done()
+        for task in (hurry, done):
+            task.cancel()
+        return finished
+
+    async def _all_done(self, client: GatewayClient) -> None:
+        idle = asyncio.Event()
+        self._service.on_idle = idle.set
+        while self._service.active:
+            idle.clear()
+            await idle.wait()
+        await client.idle.wait()
+
+    async def _shut_down(self) -> None:
+        if self._lifespan is not None:
+            timeout = self._settings.shutdown_timeout
+            if not await self._lifespan.shutdown(timeout) and self._exit_code == EXIT_OK:
+                self._exit_code = EXIT_FAILURE
+        self._log.info("stopped after %d requests", self._service.requests)
+
+
+def asgi2_to_asgi3(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap an ASGI 2 application, which is called with the scope and then with the rest."""
+
+    async def asgi3(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        scope["asgi"] = {**scope["asgi"], "version": "2.0"}
+        instance = app(scope)
+        await instance(receive, send)
+
+    return asgi3
+
+
+def _loop_factory(kind: LoopKind) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's factory where it is wanted; raises ConfigError when it is missing."""
+    if kind is LoopKind.ASYNCIO:
+        return None
+    try:
+        import uvloop  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        if kind is LoopKind.UVLOOP:
+            raise ConfigError(
+                "--loop uvloop: uvloop is not installed in this environment; "
+                "install it, or use --loop asyncio"
+            ) from None
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _write_pid_file(path: str) -> Callable[[], None]:
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
+    except OSError as exc:
+        raise ConfigError(f"--pid-file {path}: {exc.strerror}") from exc
+
+    def remove() -> None:
+        with suppress(OSError):
+            os.unlink(path)
+
+    return remove
+
+
+def run(settings: Settings) -> int:
+    """Run one worker process; returns the exit code."""
+    try:
+        log = logs.configure(settings.log_level, settings.log_config)
+        factory = _loop_factory(settings.loop)
+        remove_pid_file = _write_pid_file(settings.pid_file) if settings.pid_file else None
+    except ConfigError as exc:
+        sys.stderr.write(f"asgi_worker: {exc}\n")
+        return EXIT_USAGE
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+
+            async def life() -> int:
+                return await Worker(settings, log).main()
+
+            return runner.run(life())
+    except Exception:
+        log.critical("the worker failed", exc_info=True)
+        return EXIT_FAILURE
+    finally:
+        if remove_pid_file is not None:
+            remove_pid_file()
