@@ -167,7 +167,8 @@ static enum error make_app(struct apps *apps, size_t index)
     return ERROR_NONE;
 }
 
-struct apps *apps_new(const struct apps_settings *settings, struct loop **loops, unsigned loop_count)
+struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
+                      unsigned loop_count)
 {
     struct apps *apps = mem_calloc(1, sizeof *apps);
     if (apps == NULL) {

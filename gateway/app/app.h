@@ -23,24 +23,24 @@ struct app {
     uint32_t magic;
     struct apps *apps;
     const struct app_settings *settings;
-    struct ipc_acceptor *acceptor;    /* loop 0 */
-    struct worker_list workers;       /* loop 0 */
-    _Atomic uint32_t waiting;         /* queued requests, all loops */
+    struct ipc_acceptor *acceptor; /* loop 0 */
+    struct worker_list workers;    /* loop 0 */
+    _Atomic uint32_t waiting;      /* queued requests, all loops */
     _Atomic uint32_t ready_workers;
-    struct pool **pools;              /* one per loop */
-    pthread_mutex_t error_lock;       /* of last_error: written once per failed worker, read by status */
+    struct pool **pools;        /* one per loop */
+    pthread_mutex_t error_lock; /* of last_error: written once per failed worker, read by status */
     char last_error[4096];
 };
 
 /* Everything that the server hands over; it outlives the apps. */
 struct apps_settings {
     const struct app_settings *apps;
-    const int *sockets;               /* bound listening sockets, one per app; not owned */
+    const int *sockets; /* bound listening sockets, one per app; not owned */
     size_t app_count;
     struct router router;
     const struct ipc_settings *ipc;
     const struct http_settings *http;
-    struct slice server_cert_pem;     /* of the default certificate; empty: none */
+    struct slice server_cert_pem; /* of the default certificate; empty: none */
     struct proxy_headers_settings proxy_headers;
     /* Whether an address as text belongs to a trusted proxy ([proxy_headers] trusted). */
     bool (*trusted)(const void *context, struct slice host);
@@ -52,9 +52,9 @@ struct app_loop {
     struct apps *apps;
     struct loop *loop;
     unsigned index;
-    struct strbuf head;               /* scratch for REQUEST heads */
-    struct pool **pools;              /* pools[i]: app i in this loop */
-    char body[16384];                 /* scratch for body bytes */
+    struct strbuf head;  /* scratch for REQUEST heads */
+    struct pool **pools; /* pools[i]: app i in this loop */
+    char body[16384];    /* scratch for body bytes */
 };
 
 struct apps {

@@ -76,8 +76,7 @@ static uint64_t next_deadline(const struct forward *forward, enum end_reason *re
     }
     if (other < at) {
         at = other;
-        *ret_reason =
-            forward->phase == FORWARD_SENT ? END_FIRST_BYTE_TIMEOUT : END_RESPONSE_IDLE;
+        *ret_reason = forward->phase == FORWARD_SENT ? END_FIRST_BYTE_TIMEOUT : END_RESPONSE_IDLE;
     }
     return at;
 }
@@ -129,9 +128,9 @@ static enum error announce_tls(struct forward *forward, struct pool_link *link, 
     const struct conn *conn = forward->exchange->conn;
     const struct conn_identity *identity = &conn->identity;
     *ret_id = 0;
-    if (!identity->secure ||
-        (identity->client_chain_pem.length == 0 &&
-         slice_equal(identity->server_cert_pem, forward->app_loop->apps->settings.server_cert_pem))) {
+    if (!identity->secure || (identity->client_chain_pem.length == 0 &&
+                              slice_equal(identity->server_cert_pem,
+                                          forward->app_loop->apps->settings.server_cert_pem))) {
         return ERROR_NONE;
     }
     struct strbuf map;

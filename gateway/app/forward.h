@@ -10,10 +10,10 @@
 #include "http/exchange.h"
 
 enum forward_phase {
-    FORWARD_WAITING, /* in the pool's queue */
-    FORWARD_SENT,    /* REQUEST is with a worker, no final RESPONSE yet */
-    FORWARD_ANSWERED,/* the final head has come */
-    FORWARD_OVER     /* let go by both sides, on its way to the graveyard */
+    FORWARD_WAITING,  /* in the pool's queue */
+    FORWARD_SENT,     /* REQUEST is with a worker, no final RESPONSE yet */
+    FORWARD_ANSWERED, /* the final head has come */
+    FORWARD_OVER      /* let go by both sides, on its way to the graveyard */
 };
 
 struct forward {
@@ -23,16 +23,16 @@ struct forward {
     struct exchange *exchange;
     const struct route_settings *route; /* NULL: none */
     struct pool_waiter waiter;
-    struct pool_link *link;        /* while a stream is open */
+    struct pool_link *link; /* while a stream is open */
     struct channel_stream *stream;
-    struct loop_timer timer;       /* first_byte, request_deadline, response_idle */
+    struct loop_timer timer; /* first_byte, request_deadline, response_idle */
     uint64_t last_data_at;
-    uint64_t sent;                 /* request body bytes sent to the present worker */
-    bool end_sent;                 /* the request's end was sent to the present worker */
-    bool eof_owed;                 /* DISCONNECT(CLIENT_EOF) follows once the request's end is sent */
-    bool replayable;               /* everything sent is still held */
-    bool response_seen;            /* any RESPONSE frame has come: never placed again */
-    bool started_retried;          /* the one retry of a started request is used */
+    uint64_t sent;        /* request body bytes sent to the present worker */
+    bool end_sent;        /* the request's end was sent to the present worker */
+    bool eof_owed;        /* DISCONNECT(CLIENT_EOF) follows once the request's end is sent */
+    bool replayable;      /* everything sent is still held */
+    bool response_seen;   /* any RESPONSE frame has come: never placed again */
+    bool started_retried; /* the one retry of a started request is used */
     unsigned workers_lost;
     struct loop_grave grave;
 };

@@ -71,8 +71,7 @@ static enum error on_head(void *user, unsigned status, struct slice bytes, bool 
     struct exchange *exchange = forward->exchange;
     struct response_head head = {.status = status, .content_length = -1};
     const char *text = "its head is malformed";
-    enum error error =
-        head_wire_fields(&exchange->arena, bytes, &head.fields, &head.field_count);
+    enum error error = head_wire_fields(&exchange->arena, bytes, &head.fields, &head.field_count);
     if (error == ERROR_NONE) {
         error = response_head_check(&exchange->arena, &head, &text);
     }
@@ -211,7 +210,8 @@ static void on_gone(void *user, const struct channel_gone *gone)
         forward_fail(forward, END_APP_EXCEPTION, "the app raised an exception");
         break;
     case FRAME_ERROR_APP_INCOMPLETE:
-        forward_fail(forward, END_APP_INCOMPLETE, "the app returned before its response was complete");
+        forward_fail(forward, END_APP_INCOMPLETE,
+                     "the app returned before its response was complete");
         break;
     case FRAME_ERROR_DRAINING:
         forward_fail(forward, END_SHUTDOWN, "the worker is stopping");

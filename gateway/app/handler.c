@@ -9,7 +9,9 @@ static void on_head(struct exchange *exchange)
     struct app_loop *app_loop = exchange->conn->group->handler_context;
     const struct router *router = &app_loop->apps->settings.router;
     const struct route_settings *route = router_match(router, &exchange->request);
-    size_t app = route != NULL ? route->app : router->route_count == 0 ? router->only_app : SIZE_MAX;
+    size_t app = route != NULL              ? route->app
+                 : router->route_count == 0 ? router->only_app
+                                            : SIZE_MAX;
     if (app == SIZE_MAX) {
         METRIC_INCREMENT(routes_missed);
         exchange_client_fail(exchange, END_NO_ROUTE, SLICE("no route matches"));

@@ -188,9 +188,8 @@ static uint32_t split_pem(struct slice pem, struct slice *out, uint32_t room)
     static const char end_line[] = "-----END CERTIFICATE-----";
     uint32_t count = 0;
     while (count < room) {
-        const char *end = pem.length == 0
-                              ? NULL
-                              : memmem(pem.data, pem.length, end_line, sizeof end_line - 1);
+        const char *end =
+            pem.length == 0 ? NULL : memmem(pem.data, pem.length, end_line, sizeof end_line - 1);
         if (end == NULL) {
             break;
         }

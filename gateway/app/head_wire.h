@@ -16,10 +16,11 @@ struct head_wire_context {
     const struct conn_identity *identity; /* as resolved for this request */
     struct slice scheme;                  /* likewise */
     struct slice root_path;
-    struct slice host;                    /* replaces the host field's value; empty: as sent */
-    uint32_t tls_conn;                    /* id announced by CONN, 0: none */
-    bool early_hints;                     /* the client can take a 103 */
-    bool strip_forwarded;                 /* the peer is no trusted proxy: its Forwarded and X-Forwarded-* are dropped */
+    struct slice host; /* replaces the host field's value; empty: as sent */
+    uint32_t tls_conn; /* id announced by CONN, 0: none */
+    bool early_hints;  /* the client can take a 103 */
+    bool
+        strip_forwarded; /* the peer is no trusted proxy: its Forwarded and X-Forwarded-* are dropped */
 };
 
 /* Appends the REQUEST array (SPEC section 6). Check out->failed afterwards. */

@@ -115,8 +115,7 @@ static void on_wait_timer(struct loop_timer *timer)
     struct pool_waiter *waiter = LIST_CONTAINER(timer, struct pool_waiter, timer);
     struct pool *pool = waiter->pool;
     METRIC_INCREMENT(queue_timeouts);
-    bool none_ready =
-        atomic_load_explicit(&pool->app->ready_workers, memory_order_relaxed) == 0;
+    bool none_ready = atomic_load_explicit(&pool->app->ready_workers, memory_order_relaxed) == 0;
     expire(waiter, none_ready ? END_NO_WORKER : END_QUEUE_TIMEOUT);
     publish_oldest(pool);
 }
@@ -190,8 +189,7 @@ static enum loop_flush on_flush(struct loop_dirty *dirty)
         }
     }
     publish_oldest(pool);
-    if (pool->queued == 0 &&
-        atomic_load_explicit(&pool->app->waiting, memory_order_relaxed) > 0) {
+    if (pool->queued == 0 && atomic_load_explicit(&pool->app->waiting, memory_order_relaxed) > 0) {
         struct pool *other = older_elsewhere(pool, UINT64_MAX);
         if (other != NULL) {
             pool_kick(other);

@@ -23,7 +23,7 @@ struct pool_link {
     struct channel *channel; /* NULL until attached in its loop */
     struct list_node in_pool;
     bool ready;
-    struct mail attach;      /* carries it to its loop */
+    struct mail attach; /* carries it to its loop */
     struct ipc_link *incoming;
     struct loop_grave grave;
 };
@@ -37,8 +37,8 @@ struct pool_waiter {
     struct loop_timer timer;
     const struct worker *avoid; /* not this worker (it refused); compared only */
     uint64_t arrived_at;
-    uint64_t timeout;           /* how long it may queue */
-    bool queued;                /* counted in app->waiting */
+    uint64_t timeout; /* how long it may queue */
+    bool queued;      /* counted in app->waiting */
     /* A slot of link->worker is reserved for it: open a stream, or call pool_release(link). */
     void (*on_place)(struct pool_waiter *waiter, struct pool_link *link);
     /* It will get no worker: END_QUEUE_FULL, END_QUEUE_TIMEOUT, END_NO_WORKER, END_SHUTDOWN. */
@@ -55,12 +55,13 @@ struct pool {
     struct pool_link_list links;
     struct pool_waiter_list waiters;
     size_t queued;
-    _Atomic uint64_t oldest;    /* arrived_at of the first placeable waiter that is queued, UINT64_MAX: none */
+    _Atomic uint64_t
+        oldest; /* arrived_at of the first placeable waiter that is queued, UINT64_MAX: none */
     struct loop_dirty dirty;
-    struct mail kick;           /* "look at your queue": posted by loops that freed a slot */
+    struct mail kick; /* "look at your queue": posted by loops that freed a slot */
     _Atomic bool kicked;
     struct loop_timer retry_timer;
-    uint64_t budget_second;     /* retry budget over the last 10 s */
+    uint64_t budget_second; /* retry budget over the last 10 s */
     uint32_t budget_requests[10], budget_retries[10];
     bool stopped;
 };

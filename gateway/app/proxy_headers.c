@@ -76,8 +76,8 @@ void proxy_headers_resolve(const struct apps_settings *settings, const struct co
     }
     if (settings->proxy_headers.use_proto) {
         struct slice proto = last_element(last_value(head, SLICE("x-forwarded-proto")), &rest);
-        bool secure = slice_equal_nocase(proto, SLICE("https")) ||
-                      slice_equal_nocase(proto, SLICE("wss"));
+        bool secure =
+            slice_equal_nocase(proto, SLICE("https")) || slice_equal_nocase(proto, SLICE("wss"));
         bool plain =
             slice_equal_nocase(proto, SLICE("http")) || slice_equal_nocase(proto, SLICE("ws"));
         bool websocket = head->kind == REQUEST_WEBSOCKET;

@@ -13,8 +13,8 @@
 struct proxy_identity {
     struct conn_identity identity; /* client host and port replaced where a trusted proxy said so */
     struct slice scheme;
-    struct slice host;             /* X-Forwarded-Host; empty: none */
-    struct slice prefix;           /* X-Forwarded-Prefix; empty: none */
+    struct slice host;   /* X-Forwarded-Host; empty: none */
+    struct slice prefix; /* X-Forwarded-Prefix; empty: none */
 };
 
 /* Resolves the identity of one request. Slices borrow from the connection and the head. Nothing is believed of a peer that is

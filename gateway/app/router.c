@@ -61,9 +61,8 @@ static bool host_matches(struct slice pattern, struct slice host)
     if (slice_starts_with(pattern, SLICE("*."))) {
         struct slice suffix = {pattern.data + 1, pattern.length - 1};
         return host.length > suffix.length &&
-               slice_equal_nocase((struct slice){host.data + host.length - suffix.length,
-                                                 suffix.length},
-                                  suffix);
+               slice_equal_nocase(
+                   (struct slice){host.data + host.length - suffix.length, suffix.length}, suffix);
     }
     return slice_equal_nocase(pattern, host);
 }

@@ -16,6 +16,7 @@ struct router {
 
 /* The first route that matches the request's authority and path, NULL when none does (or there are no routes). The path is
  * compared after dot segments and doubled slashes were resolved, so that "/static/../admin" does not match "/static/". */
-const struct route_settings *router_match(const struct router *router, const struct request_head *head);
+const struct route_settings *router_match(const struct router *router,
+                                          const struct request_head *head);
 
 #endif

@@ -16,9 +16,9 @@ enum app_retry { APP_RETRY_NEVER, APP_RETRY_UNSTARTED, APP_RETRY_SAFE, APP_RETRY
 
 struct app_settings {
     struct slice name;
-    struct slice socket;    /* absolute path */
-    struct slice group;     /* group of the socket file; empty: unchanged */
-    unsigned socket_mode;   /* of the socket file, 0660 */
+    struct slice socket;  /* absolute path */
+    struct slice group;   /* group of the socket file; empty: unchanged */
+    unsigned socket_mode; /* of the socket file, 0660 */
     const uid_t *allow_uids;
     size_t allow_uid_count;
     uint32_t queue_max;
@@ -33,10 +33,10 @@ struct app_settings {
 };
 
 struct route_settings {
-    struct slice host;      /* lower case; empty: any; "*.example.com": any label before it */
-    struct slice path;      /* prefix, begins with '/'; "/" by default */
-    size_t app;             /* index into the apps; SIZE_MAX: files */
-    struct slice files;     /* directory; a later issue serves it */
+    struct slice host;  /* lower case; empty: any; "*.example.com": any label before it */
+    struct slice path;  /* prefix, begins with '/'; "/" by default */
+    size_t app;         /* index into the apps; SIZE_MAX: files */
+    struct slice files; /* directory; a later issue serves it */
     bool strip_prefix;
 };
 

@@ -19,7 +19,8 @@ static void copy_text(char *out, size_t size, struct slice text)
     out[length] = '\0';
 }
 
-struct worker *worker_new(struct app *app, const struct ipc_link *link, unsigned loops, uint64_t now)
+struct worker *worker_new(struct app *app, const struct ipc_link *link, unsigned loops,
+                          uint64_t now)
 {
     struct worker *worker = mem_calloc(1, sizeof *worker + loops * sizeof worker->in_loop[0]);
     if (worker == NULL) {

@@ -29,17 +29,18 @@ enum worker_state {
 
 /* What a worker has in each loop. */
 struct worker_in_loop {
-    struct mail loss;           /* tells the loop to close its links of this lost worker */
+    struct mail loss; /* tells the loop to close its links of this lost worker */
     struct worker *worker;
-    _Atomic uint32_t open;      /* links with this channel index */
-    _Atomic bool replaceable;   /* the link has used its ids up: another may come beside it (SPEC R22) */
+    _Atomic uint32_t open; /* links with this channel index */
+    _Atomic bool
+        replaceable; /* the link has used its ids up: another may come beside it (SPEC R22) */
 };
 
 struct worker {
     uint32_t magic;
     _Atomic uint32_t references; /* one per link and pending mail, one of the registry */
     struct app *app;
-    struct list_node in_app;     /* loop 0 */
+    struct list_node in_app; /* loop 0 */
 
     uint8_t instance[16], token[16];
     pid_t pid;
@@ -49,12 +50,12 @@ struct worker {
     uint64_t connected_at;
     char generation[129], python[65], version[65];
 
-    _Atomic int state;             /* enum worker_state */
-    _Atomic uint32_t in_flight;    /* reserved slots */
+    _Atomic int state;          /* enum worker_state */
+    _Atomic uint32_t in_flight; /* reserved slots */
     _Atomic uint32_t ready_links, open_links;
     _Atomic bool lost, unresponsive, left_told;
     _Atomic uint64_t lag_ns, rss, served, refused;
-    struct mail left;              /* to loop 0: the last link has closed */
+    struct mail left;                /* to loop 0: the last link has closed */
     struct worker_in_loop in_loop[]; /* one per loop */
 };
 

@@ -19,7 +19,8 @@ enum error access_log_new(struct slice format, struct access_log **ret_log, char
                           size_t error_size) MUST_CHECK;
 void access_log_free(struct access_log *log);
 /* Formats the line of an ended exchange (client half still attached) into `out`, without newline. */
-void access_log_format(const struct access_log *log, const struct exchange *exchange, struct strbuf *out);
+void access_log_format(const struct access_log *log, const struct exchange *exchange,
+                       struct strbuf *out);
 /* Formats and queues it for the log writer. */
 void access_log_write(const struct access_log *log, const struct exchange *exchange);
 

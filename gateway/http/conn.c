@@ -40,8 +40,9 @@ void conn_done(struct conn *conn)
     }
 }
 
-void conn_group_init(struct conn_group *group, struct loop *loop, const struct http_settings *settings,
-                     const struct exchange_handler *handler, void *handler_context)
+void conn_group_init(struct conn_group *group, struct loop *loop,
+                     const struct http_settings *settings, const struct exchange_handler *handler,
+                     void *handler_context)
 {
     *group = (struct conn_group){
         .loop = loop,
@@ -59,6 +60,17 @@ void conn_group_drain(struct conn_group *group, bool close_idle)
     LIST_EACH(conn_list, &group->conns, struct conn, conn)
     {
         conn->ops->drain(conn, close_idle);
+    }
+}
+
+void conn_group_set_pressure(struct conn_group *group, enum pressure level)
+{
+    group->pressure = level;
+    if (level >= PRESSURE_CLOSE_IDLE) {
+        LIST_EACH(conn_list, &group->conns, struct conn, conn)
+        {
+            conn->ops->drain(conn, true);
+        }
     }
 }
 
@@ -81,10 +93,10 @@ struct slice conn_group_date(struct conn_group *group)
         struct tm tm;
         gmtime_r(&seconds, &tm);
         /* Not strftime: %a and %b follow the locale (RFC 9110 5.6.7 wants English). */
-        int length = snprintf(group->date_text, sizeof group->date_text,
-                              "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday % 7],
-                              tm.tm_mday, months[tm.tm_mon % 12], tm.tm_year + 1900, tm.tm_hour,
-                              tm.tm_min, tm.tm_sec);
+        int length =
+            snprintf(group->date_text, sizeof group->date_text,
+                     "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday % 7], tm.tm_mday,
+                     months[tm.tm_mon % 12], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
         REQUIRE(length > 0 && (size_t)length < sizeof group->date_text);
         group->date_second = now;
         group->date = (struct slice){group->date_text, (size_t)length};

@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "base/slice.h"
 #include "http/codec.h"
+#include "http/pressure.h"
 #include "http/settings.h"
 #include "loop/loop.h"
 
@@ -24,9 +25,9 @@ struct conn_identity {
     struct slice server_host; /* address or Unix path */
     unsigned server_port;     /* 0: a Unix socket */
     bool unix_peer;
-    bool secure;              /* TLS */
-    unsigned redirect_port;   /* every request is sent to https on this port; 0: not */
-    bool trusted_proxy;       /* its Forwarded / X-Forwarded-* fields are believed */
+    bool secure;            /* TLS */
+    unsigned redirect_port; /* every request is sent to https on this port; 0: not */
+    bool trusted_proxy;     /* its Forwarded / X-Forwarded-* fields are believed */
     uint16_t tls_version, tls_cipher;
     struct slice tls_version_name, tls_cipher_name, server_name; /* empty: none */
     struct slice server_cert_pem, client_chain_pem, client_name; /* empty: none */
@@ -38,10 +39,10 @@ struct conn {
     struct conn_group *group;
     struct loop *loop;
     struct conn_identity identity;
-    const char *protocol;    /* "http/1.1", "h2", "h3" */
-    uint64_t id;             /* unique in this process */
-    uint64_t opened_at;      /* loop_now */
-    uint64_t requests;       /* begun */
+    const char *protocol; /* "http/1.1", "h2", "h3" */
+    uint64_t id;          /* unique in this process */
+    uint64_t opened_at;   /* loop_now */
+    uint64_t requests;    /* begun */
     bool draining;
     struct list_node in_group;
     struct loop_grave grave;
@@ -54,15 +55,16 @@ struct conn_group {
     struct loop *loop;
     const struct http_settings *settings;
     const struct exchange_handler *handler;
-    void *handler_context;            /* app's per-loop state */
+    void *handler_context;               /* app's per-loop state */
     const struct access_log *access_log; /* NULL: off */
     struct conn_list conns;
-    struct slice date;                /* the cached Date value and the second it is for */
+    struct slice date; /* the cached Date value and the second it is for */
     char date_text[32];
     int64_t date_second;
     void (*on_closed)(struct conn_group *group, struct conn *conn, void *context); /* may be NULL */
     void *on_closed_context;
     bool draining;
+    enum pressure pressure;
 };
 
 /* Prepares the embedded part and adds it to the group. `identity` is copied. */
@@ -71,10 +73,13 @@ void conn_init(struct conn *conn, struct conn_group *group, const struct codec_o
 /* Takes it out of the group and tells on_closed; the codec then buries its memory by conn->grave. */
 void conn_done(struct conn *conn);
 
-void conn_group_init(struct conn_group *group, struct loop *loop, const struct http_settings *settings,
-                     const struct exchange_handler *handler, void *handler_context);
+void conn_group_init(struct conn_group *group, struct loop *loop,
+                     const struct http_settings *settings, const struct exchange_handler *handler,
+                     void *handler_context);
 /* Drains every connection; `close_idle` also closes those without a request. */
 void conn_group_drain(struct conn_group *group, bool close_idle);
+/* Takes a new rung of the overload ladder: at PRESSURE_CLOSE_IDLE and above idle connections are closed each time it is called. */
+void conn_group_set_pressure(struct conn_group *group, enum pressure level);
 /* Destroys every connection. */
 void conn_group_destroy_all(struct conn_group *group);
 /* The value of a Date field for now (RFC 9110 6.6.1), cached per second. */

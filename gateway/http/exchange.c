@@ -17,12 +17,23 @@
 /* How many body bytes of an app are swallowed after a body-less response before the app is told that nobody reads. */
 #define SWALLOW_MAX (UINT64_C(1) << 20)
 
+/* Brings buffered_bytes up to what both queues hold now; after each change of one of them. */
+static void count_buffered(struct exchange *exchange)
+{
+    size_t held = exchange->request_body.size + exchange->response_body.size;
+    if (held != exchange->buffered) {
+        metric_add(METRIC_buffered_bytes, (int64_t)held - (int64_t)exchange->buffered);
+        exchange->buffered = held;
+    }
+}
+
 static void exchange_free(struct loop_grave *grave)
 {
     struct exchange *exchange = LIST_CONTAINER(grave, struct exchange, grave);
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
     byteq_done(&exchange->request_body);
     byteq_done(&exchange->response_body);
+    count_buffered(exchange);
     arena_done(&exchange->arena);
     exchange->magic = MAGIC_FREED;
     METRIC_DECREMENT(exchanges);
@@ -128,7 +139,13 @@ void exchange_request_head(struct exchange *exchange)
     if (exchange->request.content_length > 0 &&
         (uint64_t)exchange->request.content_length > settings->body_size_max) {
         METRIC_INCREMENT(limit_body_size);
-        exchange_client_fail(exchange, END_BODY_TOO_LARGE, SLICE("content-length over limits.body_size"));
+        exchange_client_fail(exchange, END_BODY_TOO_LARGE,
+                             SLICE("content-length over limits.body_size"));
+        return;
+    }
+    if (exchange->conn->group->pressure >= PRESSURE_REFUSE) {
+        METRIC_INCREMENT(overload_refused);
+        exchange_client_fail(exchange, END_OVERLOAD, SLICE("gateway.buffer_memory"));
         return;
     }
     exchange->handler->on_head(exchange);
@@ -165,6 +182,7 @@ enum error exchange_request_body(struct exchange *exchange, const void *data, si
         exchange_client_fail(exchange, END_NO_MEMORY, SLICE("request body"));
         return error;
     }
+    count_buffered(exchange);
     if (exchange->worker_half != NULL) {
         exchange->handler->on_body(exchange);
     }
@@ -195,6 +213,7 @@ void exchange_response_sent(struct exchange *exchange, size_t length)
 {
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
     byteq_consume(&exchange->response_body, length);
+    count_buffered(exchange);
     exchange->response_bytes += length;
     if (exchange->worker_half != NULL) {
         exchange->handler->on_released(exchange, length);
@@ -239,6 +258,7 @@ void exchange_client_detach(struct exchange *exchange, enum end_reason reason)
     }
     exchange->conn = NULL;
     byteq_done(&exchange->response_body);
+    count_buffered(exchange);
     bury_when_alone(exchange);
 }
 
@@ -273,7 +293,8 @@ void exchange_continue(struct exchange *exchange)
 {
     static const struct response_head head = {.status = 100, .content_length = -1};
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
-    if (!exchange->request.expect_continue || exchange->request_bytes > 0 || exchange->request_end) {
+    if (!exchange->request.expect_continue || exchange->request_bytes > 0 ||
+        exchange->request_end) {
         return;
     }
     enum error error = exchange_respond_info(exchange, &head);
@@ -292,7 +313,8 @@ static void count_status(unsigned status)
     }
 }
 
-enum error exchange_respond_head(struct exchange *exchange, const struct response_head *head, bool end)
+enum error exchange_respond_head(struct exchange *exchange, const struct response_head *head,
+                                 bool end)
 {
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
     REQUIRE(head->status >= 200 || head->status < 100);
@@ -318,8 +340,8 @@ enum error exchange_respond_head(struct exchange *exchange, const struct respons
 enum error exchange_respond_body(struct exchange *exchange, const void *data, size_t length)
 {
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
-    bool bodyless = exchange->response_state == RESPONSE_ENDED ||
-                    exchange->response_state == RESPONSE_FINISHED;
+    bool bodyless =
+        exchange->response_state == RESPONSE_ENDED || exchange->response_state == RESPONSE_FINISHED;
     if (bodyless) {
         exchange->response_swallowed += length;
         if (exchange->response_swallowed > SWALLOW_MAX) {
@@ -341,6 +363,7 @@ enum error exchange_respond_body(struct exchange *exchange, const void *data, si
     }
     enum error error = byteq_append(&exchange->response_body, data, length);
     if (error == ERROR_NONE) {
+        count_buffered(exchange);
         exchange->conn->ops->resume_body(exchange);
     }
     return error;
@@ -382,6 +405,7 @@ void exchange_request_forget(struct exchange *exchange)
 {
     struct byteq *body = &exchange->request_body;
     byteq_mark_acked(body, body->size - body->unsent);
+    count_buffered(exchange);
 }
 
 void exchange_request_drop(struct exchange *exchange)
@@ -393,6 +417,7 @@ void exchange_request_drop(struct exchange *exchange)
     size_t unsent = exchange->request_body.unsent;
     exchange->request_body_dropped = true;
     byteq_done(&exchange->request_body);
+    count_buffered(exchange);
     if (exchange->conn != NULL && !exchange->request_end) {
         exchange->conn->ops->consumed(exchange, unsent);
     }

@@ -26,41 +26,44 @@ enum exchange_response_state {
 
 struct exchange {
     uint32_t magic;
-    struct conn *conn;   /* NULL once the client half has detached */
+    struct conn *conn; /* NULL once the client half has detached */
     struct loop *loop;
     const struct exchange_handler *handler;
-    void *codec_stream;  /* the codec's own (NULL for h1, where the conn is the stream) */
-    void *worker_half;   /* the handler's own; not NULL = attached */
+    void *codec_stream; /* the codec's own (NULL for h1, where the conn is the stream) */
+    void *worker_half;  /* the handler's own; not NULL = attached */
     struct list_node in_conn;
 
     struct arena arena;
     struct request_head request;
-    struct byteq request_body; /* unsent: not yet with the worker; sent but unacked: kept for a replay */
-    bool request_end;          /* the whole request body has arrived */
+    struct byteq
+        request_body; /* unsent: not yet with the worker; sent but unacked: kept for a replay */
+    bool request_end; /* the whole request body has arrived */
     bool client_half_closed;
-    bool request_body_dropped; /* nobody wants the rest of the request body (early response): codecs drain or stop it */
+    bool
+        request_body_dropped; /* nobody wants the rest of the request body (early response): codecs drain or stop it */
 
     enum exchange_response_state response_state;
     struct response_head response;
     enum body_framing response_framing;
-    int64_t response_left;     /* bytes still owed of a BODY_LENGTH response */
+    int64_t response_left;       /* bytes still owed of a BODY_LENGTH response */
     uint64_t response_swallowed; /* body bytes of a body-less response */
-    struct byteq response_body;/* bound: the window granted to the worker */
-    struct field *trailers;    /* valid when response_end */
+    struct byteq response_body;  /* bound: the window granted to the worker */
+    struct field *trailers;      /* valid when response_end */
     size_t trailer_count;
     bool response_end;
     bool response_by_gateway;
-    bool continue_sent;        /* 100 was sent */
+    bool continue_sent; /* 100 was sent */
 
-    enum end_reason end_reason;/* END_NONE while it lives */
+    size_t buffered;            /* what of both bodies is counted in buffered_bytes */
+    enum end_reason end_reason; /* END_NONE while it lives */
     /* For logs and metrics (loop_now values; 0: has not happened). */
     uint64_t started_at, head_at, dispatched_at, first_byte_at, ended_at;
-    uint64_t request_bytes;    /* body bytes received */
-    uint64_t response_bytes;   /* body bytes sent */
+    uint64_t request_bytes;  /* body bytes received */
+    uint64_t response_bytes; /* body bytes sent */
     unsigned retries;
-    int worker_pid;            /* of the worker that answered, 0: none */
-    struct slice app_name;     /* empty: none chosen */
-    struct slice error_text;   /* why the gateway answered or cut, for logs; empty: nothing to say */
+    int worker_pid;          /* of the worker that answered, 0: none */
+    struct slice app_name;   /* empty: none chosen */
+    struct slice error_text; /* why the gateway answered or cut, for logs; empty: nothing to say */
     struct loop_grave grave;
 };
 
@@ -74,7 +77,8 @@ void exchange_request_head(struct exchange *exchange);
  * dropped this is SIZE_MAX: bytes are counted and thrown away. */
 size_t exchange_request_room(const struct exchange *exchange);
 /* Body bytes (at most room). ERROR_LIMIT: more than body_size (the exchange has answered 413); ERROR_NO_MEMORY. */
-enum error exchange_request_body(struct exchange *exchange, const void *data, size_t length) MUST_CHECK;
+enum error exchange_request_body(struct exchange *exchange, const void *data,
+                                 size_t length) MUST_CHECK;
 /* The request body is complete. */
 void exchange_request_ended(struct exchange *exchange);
 /* The client shut its side after a complete request; the answer can still be sent. */
@@ -96,17 +100,21 @@ void exchange_client_detach(struct exchange *exchange, enum end_reason reason);
 void exchange_worker_attach(struct exchange *exchange, void *worker_half);
 /* An informational head (100 .. 199, not 101), checked. ERROR_CLOSED when the client is gone or the final head was sent; ignored for
  * HTTP/1.0 clients. */
-enum error exchange_respond_info(struct exchange *exchange, const struct response_head *head) MUST_CHECK;
+enum error exchange_respond_info(struct exchange *exchange,
+                                 const struct response_head *head) MUST_CHECK;
 /* The worker asks for the body of an `Expect: 100-continue` request: sends 100 once, unless the body came or a response began. */
 void exchange_continue(struct exchange *exchange);
 /* The final head, checked by response_head_check (memory: the exchange's arena). ERROR_CLOSED: the client is gone. */
-enum error exchange_respond_head(struct exchange *exchange, const struct response_head *head, bool end) MUST_CHECK;
+enum error exchange_respond_head(struct exchange *exchange, const struct response_head *head,
+                                 bool end) MUST_CHECK;
 /* Body bytes; copied. ERROR_INVALID: more than content-length (nothing was taken; the caller fails the exchange). Bytes of a
  * body-less response (HEAD ...) are swallowed and released at once, up to a bound. ERROR_CLOSED: the client is gone. */
-enum error exchange_respond_body(struct exchange *exchange, const void *data, size_t length) MUST_CHECK;
+enum error exchange_respond_body(struct exchange *exchange, const void *data,
+                                 size_t length) MUST_CHECK;
 /* The end of the response. ERROR_INVALID: fewer bytes than content-length came (the caller aborts). Trailers are checked ones in
  * the arena, dropped unless the client said te: trailers. */
-enum error exchange_respond_end(struct exchange *exchange, struct field *trailers, size_t count) MUST_CHECK;
+enum error exchange_respond_end(struct exchange *exchange, struct field *trailers,
+                                size_t count) MUST_CHECK;
 /* Request body bytes that the worker was sent: moves the sent cursor; the codec may read on. */
 void exchange_request_taken(struct exchange *exchange, size_t length);
 /* The body bytes sent so far need no replay any more. */

@@ -18,26 +18,66 @@ struct phrase {
 
 /* RFC 9110 15, RFC 6585, RFC 8297, RFC 8470 and the IANA registry; sorted. */
 static const struct phrase phrases[] = {
-    {100, "Continue"}, {101, "Switching Protocols"}, {102, "Processing"}, {103, "Early Hints"},
-    {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {203, "Non-Authoritative Information"},
-    {204, "No Content"}, {205, "Reset Content"}, {206, "Partial Content"}, {207, "Multi-Status"},
-    {208, "Already Reported"}, {226, "IM Used"},
-    {300, "Multiple Choices"}, {301, "Moved Permanently"}, {302, "Found"}, {303, "See Other"},
-    {304, "Not Modified"}, {305, "Use Proxy"}, {307, "Temporary Redirect"},
+    {100, "Continue"},
+    {101, "Switching Protocols"},
+    {102, "Processing"},
+    {103, "Early Hints"},
+    {200, "OK"},
+    {201, "Created"},
+    {202, "Accepted"},
+    {203, "Non-Authoritative Information"},
+    {204, "No Content"},
+    {205, "Reset Content"},
+    {206, "Partial Content"},
+    {207, "Multi-Status"},
+    {208, "Already Reported"},
+    {226, "IM Used"},
+    {300, "Multiple Choices"},
+    {301, "Moved Permanently"},
+    {302, "Found"},
+    {303, "See Other"},
+    {304, "Not Modified"},
+    {305, "Use Proxy"},
+    {307, "Temporary Redirect"},
     {308, "Permanent Redirect"},
-    {400, "Bad Request"}, {401, "Unauthorized"}, {402, "Payment Required"}, {403, "Forbidden"},
-    {404, "Not Found"}, {405, "Method Not Allowed"}, {406, "Not Acceptable"},
-    {407, "Proxy Authentication Required"}, {408, "Request Timeout"}, {409, "Conflict"},
-    {410, "Gone"}, {411, "Length Required"}, {412, "Precondition Failed"},
-    {413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"},
-    {416, "Range Not Satisfiable"}, {417, "Expectation Failed"}, {418, "I'm a Teapot"},
-    {421, "Misdirected Request"}, {422, "Unprocessable Content"}, {423, "Locked"},
-    {424, "Failed Dependency"}, {425, "Too Early"}, {426, "Upgrade Required"},
-    {428, "Precondition Required"}, {429, "Too Many Requests"},
-    {431, "Request Header Fields Too Large"}, {451, "Unavailable For Legal Reasons"},
-    {500, "Internal Server Error"}, {501, "Not Implemented"}, {502, "Bad Gateway"},
-    {503, "Service Unavailable"}, {504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"},
-    {506, "Variant Also Negotiates"}, {507, "Insufficient Storage"}, {508, "Loop Detected"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {402, "Payment Required"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {406, "Not Acceptable"},
+    {407, "Proxy Authentication Required"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {410, "Gone"},
+    {411, "Length Required"},
+    {412, "Precondition Failed"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {415, "Unsupported Media Type"},
+    {416, "Range Not Satisfiable"},
+    {417, "Expectation Failed"},
+    {418, "I'm a Teapot"},
+    {421, "Misdirected Request"},
+    {422, "Unprocessable Content"},
+    {423, "Locked"},
+    {424, "Failed Dependency"},
+    {425, "Too Early"},
+    {426, "Upgrade Required"},
+    {428, "Precondition Required"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {451, "Unavailable For Legal Reasons"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {502, "Bad Gateway"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {505, "HTTP Version Not Supported"},
+    {506, "Variant Also Negotiates"},
+    {507, "Insufficient Storage"},
+    {508, "Loop Detected"},
     {511, "Network Authentication Required"},
 };
 
@@ -68,9 +108,8 @@ static void respond_text(struct exchange *exchange, unsigned status, struct slic
     struct slice length = arena_format(arena, "%zu", text.length);
     bool failed = fields == NULL || length.data == NULL;
     if (!failed) {
-        struct response_head head = {.status = status,
-                                     .fields = fields,
-                                     .content_length = (int64_t)text.length};
+        struct response_head head = {
+            .status = status, .fields = fields, .content_length = (int64_t)text.length};
         fields[head.field_count++] =
             (struct field){SLICE("content-type"), SLICE("text/plain; charset=utf-8")};
         fields[head.field_count++] = (struct field){SLICE("content-length"), length};
@@ -99,8 +138,8 @@ void respond_error(struct exchange *exchange, enum end_reason reason, struct sli
                             : arena_format(&exchange->arena, "%s\n", text);
     struct field retry_after = {{NULL, 0}, {NULL, 0}};
     if (status == 503) {
-        retry_after.value = arena_format(&exchange->arena, "%u",
-                                         exchange->conn->group->settings->retry_after);
+        retry_after.value =
+            arena_format(&exchange->arena, "%u", exchange->conn->group->settings->retry_after);
         retry_after.name = SLICE("retry-after");
     }
     exchange->end_reason = reason;
@@ -135,9 +174,9 @@ void respond_redirect_https(struct exchange *exchange)
     if (port != 443) {
         snprintf(port_text, sizeof port_text, ":%u", port);
     }
-    struct slice location = arena_format(&exchange->arena, "https://%.*s%s%.*s%s%.*s",
-                                         SLICE_PRINT(host), port_text, SLICE_PRINT(head->raw_path),
-                                         head->query.length > 0 ? "?" : "", SLICE_PRINT(head->query));
+    struct slice location = arena_format(
+        &exchange->arena, "https://%.*s%s%.*s%s%.*s", SLICE_PRINT(host), port_text,
+        SLICE_PRINT(head->raw_path), head->query.length > 0 ? "?" : "", SLICE_PRINT(head->query));
     exchange_request_drop(exchange);
     respond_text(exchange, 308, SLICE("Moved to https.\n"),
                  (struct field){SLICE("location"), location});
