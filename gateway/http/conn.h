@@ -31,6 +31,7 @@ struct conn_identity {
     uint16_t tls_version, tls_cipher;
     struct slice tls_version_name, tls_cipher_name, server_name; /* empty: none */
     struct slice server_cert_pem, client_chain_pem, client_name; /* empty: none */
+    void *user;               /* of whoever made the connection, for on_closed */
 };
 
 struct conn {

@@ -359,6 +359,12 @@ void listener_drain(struct listener *listener)
     }
 }
 
+bool listener_is_open(const struct listener *listener)
+{
+    REQUIRE_OBJECT(listener, LISTENER_MAGIC);
+    return listener->io.fd >= 0;
+}
+
 static void seat_close_deliver(struct mail *mail, struct loop *loop)
 {
     (void)loop;

@@ -94,6 +94,8 @@ enum error listener_deal(struct listener *listener, struct loop *const *loops,
 void listener_set_tls(struct listener *listener, struct tls_context *tls);
 /* Stops for good: accepts what the kernel already has (until EAGAIN, twice), then closes the socket. Handshakes under way go on. */
 void listener_drain(struct listener *listener);
+/* Whether it still listens: a drain has ended once it does not. In the listener's loop. */
+bool listener_is_open(const struct listener *listener);
 /* Closes everything, handshakes under way too (in other loops by mail); the memory goes by loop_bury. NULL is allowed. */
 void listener_free(struct listener *listener);
 /* Connections of this listener that are still in their handshake, in the listener's own loop: 0 after a drain means that
