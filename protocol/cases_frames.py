@@ -166,8 +166,6 @@ def bad() -> list[Case]:
         error("data-empty", "R18", "worker", "PROTOCOL", Frame("DATA", stream=1)),
         error("data-empty-from-gateway", "R18", "gateway", "PROTOCOL", Frame("DATA", stream=1)),
         error("ws-empty-more", "R18", "gateway", "PROTOCOL", Frame("WS_MSG", b"", "MORE", stream=1)),
-        error("request-inline-16385", "R45", "gateway", "PROTOCOL", Frame("REQUEST", b"b" * 16386, stream=1, aux=1)),
-        ok("request-inline-16384", "R45", "gateway", Frame("REQUEST", b"b" * 16385, stream=1, aux=1)),
     ]
     small = error("frame-over-32768", "R7", "worker", "FRAME_SIZE", Frame("DATA", stream=1, length=32769))
     small.keys.append("max_frame: 32768")

@@ -334,7 +334,7 @@ def bad_responses() -> list[Case]:
         block("cr-lf", "R40", b"a\0b\r\nset-cookie: x=1")
         block("lf", "R40", b"a\0b\nc")
         block("empty-name", "R40", b"\0value")
-        block("pseudo-header", "R40", b":status\0200")
+        block("pseudo-header", "R40", b":status\x00200")
     for name, data in (
         ("space", b"a b\0c"),
         ("colon", b"a:\0c"),

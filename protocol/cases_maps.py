@@ -207,7 +207,7 @@ def payloads() -> list[tuple[str, bytes]]:
         ("hello-other-app", pack(HELLO | {"app": "elsewhere"})),
         ("ack", pack(ACK)),
         ("ack-v2", pack(ACK | {"proto": 2})),
-        ("ack-2-channels", pack(ACK | {"channels": 2})),
+        ("ack-2-channels", pack(ACK | {"features": [], "channels": 2})),
         ("ack-websocket", pack(ACK | {"features": ["websocket"]})),
         ("ack-files", pack(ACK | {"features": ["files"]})),
         ("ack-no-features", pack(ACK | {"features": []})),

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .constants import (
+    KIND_HTTP,
+    KIND_WEBSOCKET,
     MAP_CONN,
     MAP_EXTENSIONS,
     MAP_HELLO_ACK,
@@ -327,8 +329,8 @@ class RequestDecoder:
         if not isinstance(value, list) or len(value) != REQUEST_FIELDS:
             raise HeadError(f"a REQUEST head is an array of {REQUEST_FIELDS}")
         kind, method, version, scheme, path, raw_path, query, root_path = value[:8]
-        if type(kind) is not int or kind < 0:
-            raise HeadError("kind is no uint")
+        if type(kind) is not int or kind not in (KIND_HTTP, KIND_WEBSOCKET):
+            raise HeadError(f"kind {kind!r} is none that this version knows")
         for name, item in (("method", method), ("http_version", version), ("scheme", scheme)):
             if type(item) is not str or not item:
                 raise HeadError(f"{name} is no text or empty")

@@ -60,7 +60,6 @@ from .constants import (
     FRAME_WINDOW,
     HEADER_SIZE,
     KIND_HTTP,
-    KIND_WEBSOCKET,
     MAX_CONNS,
     MAX_INLINE_BODY,
     MAX_STREAM_ID,
@@ -209,13 +208,13 @@ class Session:
             return  # in flight while our GOAWAY was; the gateway places it elsewhere (R92)
         try:
             head = self._decode(payload)
-            if head[0] == KIND_WEBSOCKET and (flags or aux):
-                raise HeadError("a WebSocket with a body")
+            if head[0] != KIND_HTTP:  # R46: the feature is not offered
+                raise HeadError("a WebSocket, which this worker does not offer")
         except HeadError as exc:
             self._send_frame(FRAME_RESET, FLAG_DONE, ERROR_HEADER_INVALID, stream_id)
             events.append(HeadInvalid(stream_id, str(exc)))
             return
-        if head[0] != KIND_HTTP or (head[11] and head[11][2] and head[11][2] not in self.conns):
+        if head[11] and head[11][2] and head[11][2] not in self.conns:  # R104
             self._send_frame(FRAME_REFUSED, 0, ERROR_REFUSED, stream_id)
             return
         ended = flags & FLAG_END_STREAM != 0
