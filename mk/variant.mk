@@ -24,7 +24,7 @@ export GATEWAYCTL := $(abspath $(OUT))/gatewayctl
 logs := $(BUILD)/check/$(VARIANT)
 run_tests = tests/run --logs $(logs)
 tap_parts = $(foreach p,$(1),"tap:$(patsubst $(OUT)/tests/%,%,$(p))=$(p)")
-pytest = "junit:$(1)=python3 -m pytest -q -p no:cacheprovider -n $(PYTEST_JOBS) --junitxml={junit} $(2) $(if $(K),-k '$(K)')"
+pytest = "junit:$(1)=python3 -m pytest -q -p no:cacheprovider -n $(PYTEST_JOBS) --timeout 300 --junitxml={junit} $(2) $(if $(K),-k '$(K)')"
 PYTEST_JOBS ?= 2
 
 .PHONY: programs unit vectors scenarios faults bench fuzz fuzz-programs everything

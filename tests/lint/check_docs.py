@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Documents and code agree: docs/FLOWS.md names only functions that exist, links between documents lead somewhere,
-`make help` lists every target, and no file names the folder where somebody checked the project out."""
+`make help` lists every target, every option is documented, and no file names the folder where somebody checked the
+project out."""
 
 import re
 from collections.abc import Iterator
@@ -41,6 +42,19 @@ def flow_problems(root: Path) -> Iterator[str]:
             yield f"{at(root, page, number)}: there is no function {name}"
 
 
+def option_problems(root: Path) -> Iterator[str]:
+    """Every row OPTION(section, name, ...) of the schema is in the reference and in the annotated example."""
+    schema = root / "gateway/config/schema.def"
+    if not schema.exists():
+        return
+    for page in (root / "docs/CONFIGURATION.md", root / "conf/gateway.toml"):
+        words = set(re.findall(r"\w+", page.read_text())) if page.exists() else set()
+        for number, line in enumerate(schema.read_text().splitlines(), 1):
+            row = re.match(r"OPTION\w*\((\w+),\s*(\w+),", line)
+            if row and row[2] not in words:
+                yield f"{at(root, schema, number)}: {row[1]}.{row[2]} is not in {page.relative_to(root)}"
+
+
 def link_problems(root: Path) -> Iterator[str]:
     for page in files(root, ".md"):
         for number, line in enumerate(page.read_text().splitlines(), 1):
@@ -70,6 +84,7 @@ def path_problems(root: Path) -> Iterator[str]:
 
 def problems(root: Path) -> Iterator[str]:
     yield from flow_problems(root)
+    yield from option_problems(root)
     yield from link_problems(root)
     yield from help_problems(root)
     yield from path_problems(root)

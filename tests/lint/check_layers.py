@@ -12,6 +12,10 @@ from sources import at, files, main, strip_c
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)
 
 
+LAYER_HEAD = ("layer", "folder", "project", "third party")
+LIBRARY_HEAD = ("third party", "headers", "only in")
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     project: dict[str, set[str]]  # folder -> folders it may include
@@ -26,12 +30,19 @@ def words(cell: str) -> list[str]:
 
 def read_rules(document: str) -> Rules:
     rules = Rules({}, {}, {}, {})
+    table: tuple[str, ...] = ()  # the first cells of the table's head
     for line in document.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if len(cells) == 4 and cells[0].isdigit():
+        cells = tuple(cell.strip() for cell in line.strip().strip("|").split("|"))
+        if not line.startswith("|"):
+            table = ()
+        elif not table:
+            table = cells
+        elif set(cells[0]) <= set("-: "):
+            continue
+        elif table == LAYER_HEAD:
             rules.project[cells[1]] = set(words(cells[2]))
             rules.third_party[cells[1]] = set(words(cells[3]))
-        elif len(cells) == 3 and cells[2] != "only in" and not set(cells[0]) <= set("-"):
+        elif table == LIBRARY_HEAD:
             rules.headers[cells[0]] = words(cells[1])
             rules.places[cells[0]] = words(cells[2])
     return rules
