@@ -455,6 +455,13 @@ void tls_context_unref(struct tls_context *context)
     }
 }
 
+struct slice tls_context_default_pem(const struct tls_context *context)
+{
+    const struct tls_certificate *first = &context->store.certificates[0];
+
+    return (struct slice){first->pem, first->pem_length};
+}
+
 SSL *tls_context_ssl_new(struct tls_context *context, struct tls_peer *peer, int fd)
 {
     peer->context = context;

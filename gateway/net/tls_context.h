@@ -52,6 +52,8 @@ enum error tls_context_new(const struct tls_settings *settings, struct tls_keyri
                            size_t error_size) MUST_CHECK;
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context *context);
+/* The leaf of the first certificate as PEM: what clients get that name no server. Lives as long as the context. */
+struct slice tls_context_default_pem(const struct tls_context *context);
 
 /* A TLS server transport over a connected socket, which it owns; `h1` and `h2` say what ALPN offers. Handshake not started. */
 struct transport *transport_tls_new(struct loop *loop, int fd, const struct addr *peer,
