@@ -6,7 +6,9 @@
 #include "net/transport.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -93,6 +95,13 @@ enum error transport_peer_state(const struct transport *transport)
         return ERROR_IO;
     }
     return state.revents & (POLLRDHUP | POLLHUP) ? ERROR_CLOSED : ERROR_NONE;
+}
+
+size_t transport_queued(const struct transport *transport)
+{
+    REQUIRE_OBJECT(transport, TRANSPORT_MAGIC);
+    int queued = 0;
+    return ioctl(transport->io.fd, SIOCOUTQ, &queued) == 0 && queued > 0 ? (size_t)queued : 0;
 }
 
 bool transport_buffered(const struct transport *transport)

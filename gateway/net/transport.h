@@ -112,6 +112,10 @@ enum error transport_peer_state(const struct transport *transport);
  * ends messages by closing must not take an unclean end for a whole message. */
 bool transport_clean_end(const struct transport *transport);
 
+/* How many bytes lie in the socket that the peer's system has not acknowledged yet: what was written and is not in this queue has
+ * arrived. 0 when it cannot be told. */
+size_t transport_queued(const struct transport *transport);
+
 /* Whether decrypted bytes may be waiting although the socket is not readable (always false for plain). Not SSL_has_pending. */
 bool transport_buffered(const struct transport *transport);
 
