@@ -33,11 +33,11 @@ struct gateway_settings {
     unsigned max_connections_per_ip; /* 0: off */
     unsigned max_handshakes;
     uint64_t handshake_timeout;
-    uint64_t buffer_memory;          /* bytes; 0: "auto" (config_buffer_memory) */
+    uint64_t buffer_memory; /* bytes; 0: "auto" (config_buffer_memory) */
     uint64_t drain_timeout;
     uint64_t drain_idle;
-    struct slice user;               /* empty: stay who we are; looked up at load when we are root */
-    struct slice pid_file;           /* absolute path; empty: none */
+    struct slice user;     /* empty: stay who we are; looked up at load when we are root */
+    struct slice pid_file; /* absolute path; empty: none */
 };
 
 /* [admin] */
@@ -78,7 +78,8 @@ struct config {
     const struct route_settings *routes; /* never empty: the default route is filled in */
     size_t route_count;
 
-    const struct config_extra *extra; /* config's own: the tree for config_place, the lists as written */
+    const struct config_extra
+        *extra; /* config's own: the tree for config_place, the lists as written */
 };
 
 /* Reads `path` (NULL: no file, overrides only), applies `overrides` ("section.key=value", "listen[0].bind=*:80"; the value is TOML,
@@ -114,9 +115,5 @@ unsigned config_threads(const struct config *config);
 unsigned config_max_connections(const struct config *config);
 /* Bytes for buffers: as set, or 25 % of the memory that the cgroup or the machine has. */
 uint64_t config_buffer_memory(const struct config *config);
-
-/* The run directory of all programs: /run/gatewayd for root, else $XDG_RUNTIME_DIR/gatewayd, else /tmp/gatewayd-UID. Not made
- * here. Returns its length; `out` is NUL-terminated. */
-size_t config_run_directory(char *out, size_t size);
 
 #endif

@@ -21,6 +21,8 @@ void access_log_free(struct access_log *log);
 /* Formats the line of an ended exchange (client half still attached) into `out`, without newline. */
 void access_log_format(const struct access_log *log, const struct exchange *exchange,
                        struct strbuf *out);
+/* The i-th atom ("h", "{header}i") and what it stands for, NULL behind the last: for documentation. */
+const char *access_log_atom(size_t i, const char **ret_meaning);
 /* Formats and queues it for the log writer. */
 void access_log_write(const struct access_log *log, const struct exchange *exchange);
 

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Words from the table: wrapped comments, the annotated example and the Markdown reference.
+ */
+#include "config/describe.h"
+
+#include "config/option.h"
+
+#define COMMENT_WIDTH 118
+
+/* Appends text as comment lines, broken at spaces. */
+static void append_comment(struct slice text, struct strbuf *out)
+{
+    while (text.length > 0) {
+        size_t length = text.length;
+        if (length > COMMENT_WIDTH) {
+            length = COMMENT_WIDTH;
+            while (length > 1 && text.data[length] != ' ') {
+                length--;
+            }
+        }
+        strbuf_printf(out, "# %.*s\n", (int)length, text.data);
+        text.data += length;
+        text.length -= length;
+        while (text.length > 0 && text.data[0] == ' ') {
+            text.data++;
+            text.length--;
+        }
+    }
+}
+
+static void append_range(const struct option *option, struct strbuf *out)
+{
+    struct strbuf range;
+
+    strbuf_init(&range);
+    option_describe(option, &range);
+    /* Types whose description repeats the sentence add nothing. */
+    if (range.length > 0 && option->type != &option_type_STRING &&
+        option->type != &option_type_BOOL) {
+        strbuf_printf(out, " [%s]", strbuf_text(&range));
+    }
+    strbuf_done(&range);
+}
+
+void describe_option_comment(const struct option *option, struct strbuf *out)
+{
+    struct strbuf text;
+
+    strbuf_init(&text);
+    strbuf_append_text(&text, option->doc);
+    append_range(option, &text);
+    if (option->breach[0] != '\0') {
+        strbuf_printf(&text, " On breach: %s%s%s.", option->breach,
+                      option->counter[0] != '\0' ? "; metric " : "", option->counter);
+    }
+    append_comment((struct slice){strbuf_text(&text), text.length}, out);
+    strbuf_done(&text);
+}
+
+/* --- conf/gateway.toml ---------------------------------------------------------------------------------------------- */
+
+/* A value for options that have no default, and for the app of the example. */
+static const char *example_value(const struct option *option)
+{
+    if (option->type == &option_type_BIND) {
+        return "\"127.0.0.1:8080\"";
+    }
+    if (option->type == &option_type_APP_SOCKET) {
+        return "\"${RUN_DIRECTORY}/main.sock\"";
+    }
+    return option->initial != NULL ? option->initial : "\"\"";
+}
+
+static void example_options(enum option_section section, const char *comment, struct strbuf *out)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *option = &option_table[i];
+        if (option->section == section) {
+            describe_option_comment(option, out);
+            strbuf_printf(out, "%s%s = %s\n", comment, option->key, example_value(option));
+        }
+    }
+}
+
+static void example_section(enum option_section id, struct strbuf *out)
+{
+    const struct section *section = &option_sections[id];
+
+    if (section->shape == SHAPE_INLINE) {
+        return;
+    }
+    strbuf_append_char(out, '\n');
+    append_comment(slice_from(section->doc), out);
+    switch (id) {
+    case SECTION_app:
+        strbuf_append_text(out, "[apps.main]\n");
+        example_options(id, "", out);
+        break;
+    case SECTION_listen:
+        strbuf_append_text(out, "[[listen]]\n");
+        example_options(id, "", out);
+        strbuf_append_text(out, "\n# [[listen]]\n# bind = \"*:8443\"\n# tls = true\n");
+        break;
+    case SECTION_route:
+        strbuf_append_text(out, "# [[route]]\n");
+        example_options(id, "# ", out);
+        break;
+    default:
+        strbuf_printf(out, "[%s]\n", section->name);
+        example_options(id, "", out);
+    }
+}
+
+void describe_example(struct strbuf *out)
+{
+    strbuf_append_text(
+        out, "# gateway.toml with every option at its default (generated; gatewayd -t checks a "
+             "file, --print-config shows what\n"
+             "# is in effect). Durations: \"250ms\" \"30s\" \"5m\" \"1h\". Sizes: 65536 \"64KiB\" "
+             "\"16MiB\". Relative paths start at\n"
+             "# the directory of this file. ${NAME} in a string is an environment variable ($${ is "
+             "the text \"${\");\n"
+             "# ${RUN_DIRECTORY} is /run/gatewayd for root, else $XDG_RUNTIME_DIR/gatewayd.\n");
+    for (size_t i = 0; i < SECTION_COUNT; i++) {
+        example_section((enum option_section)i, out);
+    }
+}
+
+/* --- docs/CONFIGURATION.md ------------------------------------------------------------------------------------------ */
+
+/* Table cells must not hold a bar, and code must not hold a back-tick. */
+static void append_cell(const char *text, struct strbuf *out)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '|') {
+            strbuf_append_text(out, "\\|");
+        } else if (*text == '*') {
+            strbuf_append_text(out, "\\*");
+        } else {
+            strbuf_append_char(out, *text);
+        }
+    }
+}
+
+static void reference_option(const struct option *option, struct strbuf *out)
+{
+    struct strbuf range;
+
+    strbuf_init(&range);
+    option_describe(option, &range);
+    strbuf_printf(out, "| `%s` | %s%s%s | ", option->key, option->initial ? "`" : "",
+                  option->initial ? option->initial : "required", option->initial ? "`" : "");
+    append_cell(option->doc, out);
+    strbuf_append_text(out, " | ");
+    append_cell(strbuf_text(&range), out);
+    strbuf_append_text(out, " | ");
+    append_cell(option->breach, out);
+    strbuf_append_text(out, " | ");
+    if (option->counter[0] != '\0') {
+        strbuf_printf(out, "`%s`", option->counter);
+    }
+    strbuf_append_text(out, " |\n");
+    strbuf_done(&range);
+}
+
+static void reference_heading(const struct section *section, struct strbuf *out)
+{
+    strbuf_append_text(out, "\n## ");
+    switch (section->shape) {
+    case SHAPE_TABLE:
+        strbuf_printf(out, "`[%s]`", section->name);
+        break;
+    case SHAPE_TABLES:
+        strbuf_printf(out, "`[[%s]]`", section->name);
+        break;
+    case SHAPE_NAMED:
+        strbuf_printf(out, "`[%s.NAME]`", section->name);
+        break;
+    case SHAPE_INLINE:
+        strbuf_printf(out, "Entries of `%s`", section->name);
+        break;
+    }
+    strbuf_printf(out, "\n\n%s\n\n", section->doc);
+    strbuf_append_text(
+        out,
+        "| option | default | meaning | value | on breach | metric |\n|---|---|---|---|---|---|\n");
+}
+
+void describe_reference(struct strbuf *out)
+{
+    strbuf_append_text(
+        out,
+        "# Configuration\n\n"
+        "Generated from `gateway/config/schema.def` by `make generate`.\n\n"
+        "`gatewayd -c gateway.toml` reads one TOML file; without `-c` it is `./gateway.toml`, "
+        "then\n"
+        "`/etc/gatewayd/gateway.toml`. `-o section.key=value` sets an option from the command line "
+        "and may be given many\n"
+        "times: `-o log.level=debug`, `-o 'listen[0].bind=*:8080'`, `-o apps.main.queue_max=10`. "
+        "The command line wins over\n"
+        "the file, the file over the defaults. `gatewayd -t` checks the file and says everything "
+        "that is wrong with it, as\n"
+        "`file:line:column: what; what would be right`; `gatewayd --print-config` shows what is in "
+        "effect.\n\n"
+        "- Durations are strings with a unit: `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"1h\"` (also "
+        "`us`).\n"
+        "- Sizes are bytes or strings with a unit: `65536`, `\"64KiB\"`, `\"16MiB\"`, `\"1GiB\"`.\n"
+        "- `0` never means \"unlimited\": where a limit can be switched off, the word is "
+        "`\"off\"`.\n"
+        "- Relative paths start at the directory of the file.\n"
+        "- `${NAME}` in a string is the environment variable; it must be set. `$${` is the text "
+        "`${`.\n"
+        "  `${RUN_DIRECTORY}` is `/run/gatewayd` for root, else `$XDG_RUNTIME_DIR/gatewayd`, else "
+        "`/run/user/UID/gatewayd`.\n"
+        "- Contradictions are refused: `ipc.window` below `ipc.max_frame`; `limits.header_block` + "
+        "`limits.target` + 8 KiB\n"
+        "  above `ipc.max_frame`; more connections than descriptors; two things at one address; a "
+        "route that never matches.\n");
+    for (size_t i = 0; i < SECTION_COUNT; i++) {
+        reference_heading(&option_sections[i], out);
+        for (size_t j = 0; j < option_count; j++) {
+            if (option_table[j].section == (enum option_section)i) {
+                reference_option(&option_table[j], out);
+            }
+        }
+    }
+    strbuf_append_text(out,
+                       "\n## Not in this version\n\nRefused with a sentence, never ignored:\n\n");
+    for (size_t i = 0; i < option_later_count; i++) {
+        const struct option_later *later = &option_later_table[i];
+        strbuf_printf(out, "- `%s%s%s`: %s.\n", later->section, later->key[0] ? "." : "",
+                      later->key, later->sentence);
+    }
+}
