@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The server's main thread: it puts the modules together, waits for orders of the master, and takes
+ * everything apart again in the reverse order. It serves no client itself.
+ */
+#include "server.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/metrics.h"
+#include "control.h"
+#include "net/tls_context.h"
+#include "server_loop.h"
+#include "signals.h"
+
+/* How often a drain is looked at. */
+#define DRAIN_LOOK_MS 20
+/* A loop that does not answer an order for so long hangs: a bug, which must not keep the process
+ * alive. */
+#define ANSWER_TIMEOUT (10 * CLOCK_NS_PER_S)
+
+enum server_wish { WISH_SERVE, WISH_DRAIN, WISH_STOP };
+
+/* --- orders to the loops --- */
+
+/* After this nothing can be taken apart in order any more. */
+_Noreturn static void give_up(const char *why)
+{
+    log_error("server", "%s: ending without clean-up", why);
+    log_stop();
+    _exit(EXIT_FAILURE);
+}
+
+static void take_answer(struct server *server)
+{
+    uint64_t count;
+    ssize_t got = read(server->answer_fd, &count, sizeof(count));
+
+    (void)got;
+    if (atomic_load(&server->thread_failed)) {
+        give_up("out of memory while a loop started");
+    }
+}
+
+static void order_all(struct server *server, enum server_order order)
+{
+    uint64_t deadline = clock_now() + ANSWER_TIMEOUT;
+
+    atomic_store(&server->unanswered, server->loop_count);
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        server_loop_order(&server->loops[i], order);
+    }
+    while (atomic_load(&server->unanswered) > 0) {
+        struct pollfd answer = {.fd = server->answer_fd, .events = POLLIN};
+        if (clock_now() > deadline) {
+            give_up("a loop does not answer");
+        }
+        (void)poll(&answer, 1, 1000);
+        take_answer(server);
+    }
+}
+
+/* --- orders from the master --- */
+
+static void raise_wish(enum server_wish *wish, enum server_wish to)
+{
+    if (*wish < to) {
+        *wish = to;
+    }
+}
+
+static void obey(const struct control_message *message, enum server_wish *wish)
+{
+    switch (message->kind) {
+    case CONTROL_STOP:
+        raise_wish(wish, WISH_DRAIN);
+        break;
+    case CONTROL_STOP_NOW:
+        raise_wish(wish, WISH_STOP);
+        break;
+    case CONTROL_LOG:
+        if (message->fd >= 0 && message->argument < LOG_SINK_COUNT) {
+            log_replace_take((enum log_sink)message->argument, message->fd);
+            return;
+        }
+        break;
+    case CONTROL_READY:
+        break;
+    }
+    if (message->fd >= 0) {
+        close(message->fd);
+    }
+}
+
+static void read_control(const struct server *server, enum server_wish *wish)
+{
+    struct control_message message;
+
+    for (;;) {
+        enum error error = control_receive(server->inputs->control, &message);
+        if (error == ERROR_NONE) {
+            obey(&message, wish);
+        } else if (error == ERROR_AGAIN) {
+            return;
+        } else {
+            if (*wish < WISH_STOP) {
+                log_error("server", "the master process is gone: stopping");
+            }
+            *wish = WISH_STOP;
+            return;
+        }
+    }
+}
+
+/* Waits for news, at most `timeout_ms` (negative: for ever). */
+static void wait_for_news(struct server *server, int timeout_ms, enum server_wish *wish)
+{
+    struct pollfd watched[] = {
+        {.fd = server->inputs->control, .events = POLLIN},
+        {.fd = server->signal_fd, .events = POLLIN},
+        {.fd = server->answer_fd, .events = POLLIN},
+    };
+
+    if (poll(watched, sizeof(watched) / sizeof(*watched), timeout_ms) <= 0) {
+        return;
+    }
+    if (watched[0].revents != 0) {
+        read_control(server, wish);
+    }
+    /* A service manager may send it to every process of the service: to drain twice is to drain
+     * once. */
+    while (watched[1].revents != 0 && signals_next(server->signal_fd) == SIGTERM) {
+        raise_wish(wish, WISH_DRAIN);
+    }
+    if (watched[2].revents != 0) {
+        take_answer(server);
+    }
+}
+
+/* Whether no connection is left and none can come. */
+static bool is_drained(struct server *server)
+{
+    atomic_store(&server->open_listeners, 0);
+    order_all(server, SERVER_ORDER_REPORT);
+    return atomic_load(&server->open_listeners) == 0 &&
+           atomic_load(&server->limits.connections) == 0;
+}
+
+static void drain_all(struct server *server, enum server_wish *wish)
+{
+    uint64_t deadline = clock_now() + server->inputs->config->gateway.drain_timeout;
+
+    log_info("server", "stopping: no new connections, %u open",
+             atomic_load(&server->limits.connections));
+    order_all(server, SERVER_ORDER_DRAIN);
+    while (*wish < WISH_STOP && !is_drained(server)) {
+        uint64_t now = clock_now();
+        if (now >= deadline) {
+            log_warning("server",
+                        "%u connections did not end within gateway.drain_timeout: they are cut",
+                        atomic_load(&server->limits.connections));
+            return;
+        }
+        wait_for_news(server, DRAIN_LOOK_MS, wish);
+    }
+}
+
+static void serve(struct server *server)
+{
+    struct control_message ready = {CONTROL_READY, 0, -1};
+    enum server_wish wish = WISH_SERVE;
+
+    if (control_send(server->inputs->control, &ready) != ERROR_NONE) {
+        log_error("server", "the master process does not listen: %s", strerror(errno));
+        wish = WISH_STOP;
+    }
+    while (wish == WISH_SERVE) {
+        wait_for_news(server, -1, &wish);
+    }
+    if (wish == WISH_DRAIN) {
+        drain_all(server, &wish);
+    }
+    order_all(server, SERVER_ORDER_CLOSE);
+    /* What closing posted from loop to loop, and what that posted. */
+    order_all(server, SERVER_ORDER_BARRIER);
+    order_all(server, SERVER_ORDER_BARRIER);
+}
+
+/* --- putting together --- */
+
+static bool trusted_host(const void *context, struct slice host)
+{
+    const struct config *config = context;
+    struct addr addr;
+
+    if (addr_parse(host, 0, &addr) != ERROR_NONE) {
+        return false;
+    }
+    for (size_t i = 0; i < config->trusted_count; i++) {
+        if (addr_network_contains(&config->trusted[i], &addr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum error init_apps(struct server *server)
+{
+    const struct server_inputs *inputs = server->inputs;
+    const struct config *config = inputs->config;
+    struct apps_settings settings = {
+        .apps = config->apps,
+        .sockets = inputs->endpoints->app_sockets,
+        .app_count = config->app_count,
+        .router = {config->routes, config->route_count, SIZE_MAX},
+        .ipc = &config->ipc,
+        .http = &config->http,
+        .server_cert_pem = inputs->tls != NULL ? tls_context_default_pem(inputs->tls) : SLICE(""),
+        .proxy_headers = config->proxy_headers,
+        .trusted = trusted_host,
+        .trusted_context = config,
+    };
+
+    server->apps = apps_new(&settings, server->loop_pointers, server->loop_count);
+    if (server->apps == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    return apps_start(server->apps);
+}
+
+static enum error init_limits(struct server *server)
+{
+    const struct config *config = server->inputs->config;
+
+    server->limits = (struct listener_limits){
+        .max_connections = config_max_connections(config),
+        .max_connections_per_ip = config->gateway.max_connections_per_ip,
+        .max_handshakes = config->gateway.max_handshakes,
+        .handshake_timeout_ns = config->gateway.handshake_timeout,
+        .trusted = config->trusted,
+        .trusted_count = config->trusted_count,
+    };
+    return listener_limits_init(&server->limits);
+}
+
+static enum error init_loops(struct server *server)
+{
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        enum error error = server_loop_init(&server->loops[i], server, i);
+        if (error != ERROR_NONE) {
+            return error;
+        }
+        server->loop_pointers[i] = server->loops[i].loop;
+    }
+    return ERROR_NONE;
+}
+
+static enum error init_access_log(struct server *server)
+{
+    char text[256];
+
+    if (!log_access_enabled()) {
+        return ERROR_NONE;
+    }
+    enum error error = access_log_new(server->inputs->config->access_format, &server->access_log,
+                                      text, sizeof(text));
+    if (error == ERROR_INVALID) {
+        log_error("server", "log.access_format: %s", text);
+    }
+    return error;
+}
+
+/* Everything but the threads. On failure server_done undoes it. */
+static enum error server_init(struct server *server, const struct server_inputs *inputs)
+{
+    static const int wanted[] = {SIGTERM};
+
+    *server = (struct server){
+        .inputs = inputs, .loop_count = inputs->loops, .signal_fd = -1, .answer_fd = -1};
+    server->loops = mem_calloc(inputs->loops, sizeof(*server->loops));
+    server->loop_pointers = mem_calloc(inputs->loops, sizeof(struct loop *));
+    if (server->loops == NULL || server->loop_pointers == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    server->signal_fd = signals_open(wanted, 1);
+    server->answer_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (server->signal_fd < 0 || server->answer_fd < 0) {
+        return ERROR_IO;
+    }
+    enum error error = init_limits(server);
+    error = error == ERROR_NONE ? init_access_log(server) : error;
+    error = error == ERROR_NONE ? init_loops(server) : error;
+    error = error == ERROR_NONE ? init_apps(server) : error;
+    for (unsigned i = 0; i < server->loop_count && error == ERROR_NONE; i++) {
+        error = server_loop_listen(&server->loops[i]);
+    }
+    return error;
+}
+
+/* Stops the threads and frees everything; the loops were closed, by order or because no thread
+ * ever ran. */
+static void server_done(struct server *server)
+{
+    for (unsigned i = 0; server->loops != NULL && i < server->loop_count; i++) {
+        server_loop_join(&server->loops[i]);
+    }
+    apps_free(server->apps);
+    for (unsigned i = 0; server->loops != NULL && i < server->loop_count; i++) {
+        server_loop_done(&server->loops[i]);
+    }
+    listener_limits_done(&server->limits);
+    access_log_free(server->access_log);
+    mem_free(server->loop_pointers);
+    mem_free(server->loops);
+    if (server->signal_fd >= 0) {
+        close(server->signal_fd);
+    }
+    if (server->answer_fd >= 0) {
+        close(server->answer_fd);
+    }
+}
+
+/* Closes loops whose threads do not run. */
+static void close_all(struct server *server)
+{
+    for (unsigned i = 0; server->loops != NULL && i < server->loop_count; i++) {
+        if (server->loops[i].loop != NULL) {
+            server_loop_close(&server->loops[i]);
+        }
+    }
+}
+
+static enum error start_threads(struct server *server)
+{
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        if (server_loop_start(&server->loops[i]) != ERROR_NONE) {
+            for (unsigned k = 0; k < i; k++) {
+                server_loop_join(&server->loops[k]);
+            }
+            return ERROR_IO;
+        }
+    }
+    return ERROR_NONE;
+}
+
+/* Every object is gone, so every gauge of objects must be zero: whatever is not, was counted
+ * wrong or leaked. */
+static int check_gauges(void)
+{
+    const char *strict = getenv("GATEWAYD_STRICT_EXIT");
+    int code = EXIT_SUCCESS;
+
+    for (int i = 0; i < METRIC_COUNT; i++) {
+        enum metric metric = (enum metric)i;
+        int64_t value = metrics_sum(metric);
+        if (metrics_kind(metric) == METRIC_KIND_LIVE && value != 0) {
+            log_error("server", "bug: at exit the gauge %s is %" PRId64 ", not 0",
+                      metrics_name(metric), value);
+            code = strict != NULL && strcmp(strict, "1") == 0 ? SERVER_EXIT_GAUGES : code;
+        }
+    }
+    return code;
+}
+
+int server_run(const struct server_inputs *inputs)
+{
+    struct server server;
+
+    if (privileges_drop(inputs->identity) != ERROR_NONE) {
+        return EXIT_FAILURE;
+    }
+    if (log_start() != ERROR_NONE) {
+        log_error("server", "cannot start the log writer: %s", strerror(errno));
+        return EXIT_FAILURE;
+    }
+    enum error error = server_init(&server, inputs);
+    error = error == ERROR_NONE ? start_threads(&server) : error;
+    if (error == ERROR_NONE) {
+        serve(&server);
+    } else {
+        log_error("server", "cannot start: %s",
+                  error == ERROR_IO ? strerror(errno) : error_name(error));
+        close_all(&server);
+    }
+    server_done(&server);
+    int code = check_gauges();
+    log_stop();
+    return error == ERROR_NONE ? code : EXIT_FAILURE;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The server process: its loops, everything that runs in them, and its end. It is forked by the
+ * master and does as the control socket says.
+ */
+#ifndef GATEWAY_SERVER_H
+#define GATEWAY_SERVER_H
+
+#include "endpoints.h"
+#include "privileges.h"
+
+struct config;
+struct tls_context;
+
+/* What the master hands on; outlives the server. */
+struct server_inputs {
+    const struct config *config;
+    struct endpoints *endpoints; /* the listeners' descriptors become the server's own */
+    struct tls_context *tls;     /* NULL: no listener has TLS */
+    const struct identity *identity;
+    unsigned loops;
+    int control; /* owned by the caller */
+};
+
+/* EX_SOFTWARE of sysexits.h: a gauge of live objects was not back at zero, with
+ * GATEWAYD_STRICT_EXIT=1. */
+#define SERVER_EXIT_GAUGES 70
+
+/* Serves until it is told to stop; returns the exit code of the process: 0, 1 (logged),
+ * SERVER_EXIT_GAUGES. */
+int server_run(const struct server_inputs *inputs);
+
+#endif

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What happens in a loop's thread: an accepted transport becomes a connection of the codec that was
+ * negotiated, and the orders of the main thread are carried out.
+ */
+#include "server_loop.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/metrics.h"
+#include "h1/h1_conn.h"
+#include "net/tls_context.h"
+#include "net/transport.h"
+
+/* While draining, connections that became idle since are looked for so often. */
+#define IDLE_AGAIN CLOCK_NS_PER_S
+
+/* What the server keeps of a connection: its count in the limits, and the text of its addresses. */
+struct server_client {
+    struct loop_grave grave;
+    struct addr peer;
+    char text[]; /* client host, server host */
+};
+
+/* --- clients --- */
+
+static bool is_trusted(const struct config *config, const struct addr *addr)
+{
+    for (size_t i = 0; i < config->trusted_count; i++) {
+        if (addr_network_contains(&config->trusted[i], addr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Makes the record, which the identity's host slices point into; NULL when memory is out. */
+static struct server_client *client_new(const struct transport *transport,
+                                        struct conn_identity *identity)
+{
+    char peer[ADDR_TEXT_SIZE], local[ADDR_TEXT_SIZE];
+    size_t peer_length =
+        addr_is_unix(&transport->peer) ? 0 : addr_format_host(&transport->peer, peer);
+    size_t local_length = addr_format_host(&transport->local, local);
+    struct server_client *client = mem_alloc(sizeof(*client) + peer_length + local_length);
+
+    if (client == NULL) {
+        return NULL;
+    }
+    client->grave = (struct loop_grave){0};
+    client->peer = transport->peer;
+    memcpy(client->text, peer, peer_length);
+    memcpy(client->text + peer_length, local, local_length);
+    identity->client_host = (struct slice){client->text, peer_length};
+    identity->server_host = (struct slice){client->text + peer_length, local_length};
+    identity->user = client;
+    return client;
+}
+
+static void client_free(struct loop_grave *grave)
+{
+    mem_free(LIST_CONTAINER(grave, struct server_client, grave));
+}
+
+static void fill_tls(struct conn_identity *identity, const struct tls_info *tls)
+{
+    identity->secure = true;
+    identity->tls_version = tls->version;
+    identity->tls_cipher = tls->cipher;
+    identity->tls_version_name = tls->version_name;
+    identity->tls_cipher_name = tls->cipher_name;
+    identity->server_name = tls->server_name;
+    identity->server_cert_pem = tls->server_cert_pem;
+    identity->client_chain_pem = tls->client_chain_pem;
+    identity->client_name = tls->client_name;
+}
+
+static void on_accept(void *context, struct transport *transport,
+                      const struct listener_settings *settings)
+{
+    struct server_loop *server_loop = context;
+    struct server *server = server_loop->server;
+    const struct config *config = server->inputs->config;
+    struct addr peer = transport->peer;
+    struct conn_identity identity = {
+        .client_port = addr_port(&transport->peer),
+        .server_port = addr_port(&transport->local),
+        .unix_peer = addr_is_unix(&transport->peer),
+        .trusted_proxy = is_trusted(config, &transport->peer),
+    };
+
+    (void)settings;
+    struct server_client *client = server_loop->closed ? NULL : client_new(transport, &identity);
+    if (client == NULL) {
+        transport_destroy(transport, true);
+        listener_connection_closed(&server->limits, &peer);
+        return;
+    }
+    if (transport->tls != NULL) {
+        fill_tls(&identity, transport->tls);
+    }
+    /* HTTP/2 and HTTP/3 join here: by transport->tls->alpn, or by the preface on a plain
+     * connection. */
+    if (h1_conn_new(&server_loop->group, transport, &identity, &config->h1) != ERROR_NONE) {
+        listener_connection_closed(&server->limits, &peer);
+        mem_free(client);
+    }
+}
+
+static void on_closed(struct conn_group *group, struct conn *conn, void *context)
+{
+    struct server_loop *server_loop = context;
+    struct server *server = server_loop->server;
+    struct server_client *client = conn->identity.user;
+
+    (void)group;
+    app_loop_conn_closed(&server->apps->app_loops[server_loop->index], conn);
+    listener_connection_closed(&server->limits, &client->peer);
+    /* The identity's text may still be read in this turn. */
+    loop_bury(server_loop->loop, &client->grave, client_free);
+}
+
+/* --- orders --- */
+
+static void answer(struct server *server)
+{
+    uint64_t one = 1;
+
+    while (write(server->answer_fd, &one, sizeof(one)) < 0 && errno == EINTR) {
+    }
+}
+
+static void on_idle_timer(struct loop_timer *timer)
+{
+    struct server_loop *server_loop = LIST_CONTAINER(timer, struct server_loop, idle_timer);
+
+    conn_group_drain(&server_loop->group, true);
+    if (loop_timer_set(timer, IDLE_AGAIN) != ERROR_NONE) {
+        log_warning("server", "out of memory: idle connections may wait for the drain's deadline");
+    }
+}
+
+static void drain(struct server_loop *server_loop)
+{
+    uint64_t idle = server_loop->server->inputs->config->gateway.drain_idle;
+
+    for (size_t i = 0; i < server_loop->listener_count; i++) {
+        listener_drain(server_loop->listeners[i]);
+    }
+    conn_group_drain(&server_loop->group, idle == 0);
+    if (loop_timer_set(&server_loop->idle_timer, idle) != ERROR_NONE) {
+        conn_group_drain(&server_loop->group, true);
+    }
+}
+
+static void report(struct server_loop *server_loop)
+{
+    unsigned open = 0;
+
+    for (size_t i = 0; i < server_loop->listener_count; i++) {
+        open += listener_is_open(server_loop->listeners[i]);
+    }
+    atomic_fetch_add(&server_loop->server->open_listeners, open);
+}
+
+void server_loop_close(struct server_loop *server_loop)
+{
+    struct server *server = server_loop->server;
+
+    server_loop->closed = true;
+    loop_timer_clear(&server_loop->idle_timer);
+    conn_group_destroy_all(&server_loop->group);
+    while (server_loop->listener_count > 0) {
+        listener_free(server_loop->listeners[--server_loop->listener_count]);
+    }
+    if (server->apps != NULL) {
+        apps_stop_loop(server->apps, server_loop->index);
+    }
+}
+
+static void order_deliver(struct mail *mail, struct loop *loop)
+{
+    struct server_loop *server_loop = LIST_CONTAINER(mail, struct server_loop, order);
+    struct server *server = server_loop->server;
+
+    (void)loop;
+    switch (server_loop->order_kind) {
+    case SERVER_ORDER_DRAIN:
+        drain(server_loop);
+        break;
+    case SERVER_ORDER_REPORT:
+        report(server_loop);
+        break;
+    case SERVER_ORDER_CLOSE:
+        server_loop_close(server_loop);
+        break;
+    case SERVER_ORDER_BARRIER:
+        break;
+    }
+    if (atomic_fetch_sub(&server->unanswered, 1) == 1) {
+        answer(server);
+    }
+}
+
+static void order_discard(struct mail *mail)
+{
+    (void)mail; /* a part of the server_loop */
+}
+
+void server_loop_order(struct server_loop *server_loop, enum server_order order)
+{
+    server_loop->order_kind = order;
+    mailbox_post(server_loop->loop, &server_loop->order);
+}
+
+/* --- life --- */
+
+enum error server_loop_init(struct server_loop *server_loop, struct server *server, unsigned index)
+{
+    const struct config *config = server->inputs->config;
+
+    server_loop->server = server;
+    server_loop->index = index;
+    server_loop->order.deliver = order_deliver;
+    server_loop->order.discard = order_discard;
+    server_loop->loop = loop_new(index, &config->loop);
+    server_loop->listeners =
+        mem_calloc(server->inputs->endpoints->listener_count, sizeof(*server_loop->listeners));
+    if (server_loop->loop == NULL || server_loop->listeners == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    loop_set_context(server_loop->loop, server_loop);
+    loop_timer_init(&server_loop->idle_timer, server_loop->loop, on_idle_timer);
+    conn_group_init(&server_loop->group, server_loop->loop, &config->http, &app_handler, NULL);
+    server_loop->group.access_log = server->access_log;
+    server_loop->group.on_closed = on_closed;
+    server_loop->group.on_closed_context = server_loop;
+    return ERROR_NONE;
+}
+
+/* Lets a socket that exists only once (unix:, fd://) serve all loops. */
+static enum error deal_out(struct server_loop *server_loop, struct listener *listener)
+{
+    struct server *server = server_loop->server;
+    void **contexts = mem_calloc(server->loop_count, sizeof(*contexts));
+
+    if (contexts == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        contexts[i] = &server->loops[i];
+    }
+    enum error error = listener_deal(listener, server->loop_pointers, contexts, server->loop_count);
+    mem_free(contexts);
+    return error;
+}
+
+static bool exists_once(struct slice bind)
+{
+    return slice_starts_with(bind, SLICE("unix:")) || slice_starts_with(bind, SLICE("fd://"));
+}
+
+enum error server_loop_listen(struct server_loop *server_loop)
+{
+    struct server *server = server_loop->server;
+    const struct config *config = server->inputs->config;
+    struct endpoints *endpoints = server->inputs->endpoints;
+
+    server_loop->group.handler_context = &server->apps->app_loops[server_loop->index];
+    for (size_t i = 0; i < endpoints->listener_count; i++) {
+        struct listener_socket *socket = &endpoints->listeners[i];
+        const struct listener_settings *settings = &config->listeners[socket->setting];
+        if (socket->loop != server_loop->index) {
+            continue;
+        }
+        struct listener *listener =
+            listener_new(server_loop->loop, socket, settings, &server->limits,
+                         settings->tls ? server->inputs->tls : NULL, on_accept, server_loop);
+        if (listener == NULL) {
+            return ERROR_NO_MEMORY;
+        }
+        socket->fd = -1; /* the listener's now */
+        server_loop->listeners[server_loop->listener_count++] = listener;
+        if (exists_once(settings->bind) && server->loop_count > 1 &&
+            deal_out(server_loop, listener) != ERROR_NONE) {
+            return ERROR_NO_MEMORY;
+        }
+    }
+    return ERROR_NONE;
+}
+
+static void *thread_main(void *argument)
+{
+    struct server_loop *server_loop = argument;
+    char name[16];
+
+    snprintf(name, sizeof(name), "gw-loop-%u", server_loop->index);
+    pthread_setname_np(pthread_self(), name);
+    if (loop_run(server_loop->loop) != ERROR_NONE) {
+        atomic_store(&server_loop->server->thread_failed, true);
+        answer(server_loop->server);
+    }
+    return NULL;
+}
+
+enum error server_loop_start(struct server_loop *server_loop)
+{
+    int result = pthread_create(&server_loop->thread, NULL, thread_main, server_loop);
+
+    if (result != 0) {
+        log_error("server", "cannot start a thread: %s", strerror(result));
+        return ERROR_IO;
+    }
+    server_loop->thread_started = true;
+    return ERROR_NONE;
+}
+
+void server_loop_join(struct server_loop *server_loop)
+{
+    if (server_loop->thread_started) {
+        loop_stop(server_loop->loop);
+        pthread_join(server_loop->thread, NULL);
+        server_loop->thread_started = false;
+    }
+}
+
+void server_loop_done(struct server_loop *server_loop)
+{
+    loop_free(server_loop->loop);
+    mem_free(server_loop->listeners);
+    *server_loop = (struct server_loop){0};
+}
