@@ -34,7 +34,7 @@ from ..protocol.constants import (
     FLAG_END_STREAM,
     MAX_INFORMATIONAL,
 )
-from ..protocol.stream import Buffer, Stream
+from ..protocol.stream import SLICE, Buffer, Stream
 from .errors import ClientDisconnected, is_disconnect
 from .scope import http_scope, request_extensions
 
@@ -241,7 +241,7 @@ class HttpCycle:
                 head = without_content_length(head, headers)
         elif not self.no_body:
             self.remaining = head.content_length
-        if len(head.payload) > self.session.max_head:
+        if len(head.payload) > self.session.max_frame:
             raise ValueError(f"the response's header fields take {len(head.payload)} bytes")
         if not self.no_body and (message.get("trailers", False) or head.announces_trailers):
             self._want_trailers(bool(message.get("trailers", False)))
@@ -305,13 +305,12 @@ class HttpCycle:
     def _hold(self, body: Buffer) -> bool:
         """Keep the end of the response for settle() or for the application's return."""
         head = self.head
-        if head is None:
-            if self.stream.send_credit < DATA_OVERHEAD + len(body):
+        if body or head is None:  # a RESPONSE without body is free
+            size = len(body)
+            if self.stream.send_credit < DATA_OVERHEAD + size or size > SLICE:
                 return False
-            if len(body) > self.session.body_room(self.stream):
+            if head is not None and len(head.payload) + size > self.session.max_frame:
                 return False
-        elif body and len(body) > self.session.body_room(self.stream, len(head.payload)):
-            return False
         self.tail = body
         if self.task is not None:
             self.link.hold(self)

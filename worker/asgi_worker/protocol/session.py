@@ -82,11 +82,8 @@ from .events import (
 )
 from .frames import ProtocolError, check_header, frame, pack_header, unpack_header_from
 from .msgpack import packb
-from .stream import Buffer, Stream
+from .stream import SLICE, Buffer, Stream
 
-# DATA is cut into slices of this size, and streams take turns slice by slice (SPEC R78). The
-# body bytes in a RESPONSE, which counts as control, have the same bound.
-SLICE = 16384
 # Slices above this are handed to the socket as they are instead of being copied behind a header.
 LARGE_BODY = 4096
 # data_to_send() hands over at most about this much DATA, so that control can still overtake it.
@@ -110,12 +107,13 @@ class Session:
         self._buffer = b""
         self._pos = 0
         self._window = 0
-        self._max_frame = DEFAULT_MAX_FRAME
+        self.max_frame = DEFAULT_MAX_FRAME  # max_frame: payloads are no longer, either way
         self._pong: int | None = None
         self._features: tuple[str, ...] = ()
         self._ready = False
         self._goaway_last_id: int | None = None
         self._peer_last_id: int | None = None
+        self._top_id = 0  # no REQUEST may have a higher id now
         self._closed = False
 
     # Receiving
@@ -135,7 +133,7 @@ class Session:
         self.backlog = False
         while pos + HEADER_SIZE <= size and not self._closed:
             length, kind, flags, code, stream_id, aux = unpack_header_from(buffer, pos)
-            if length > self._max_frame:
+            if length > self.max_frame:
                 raise ProtocolError(ERROR_FRAME_SIZE, f"a payload of {length} bytes")
             begin = pos + HEADER_SIZE
             end = begin + length
@@ -192,7 +190,8 @@ class Session:
     ) -> None:
         if flags & ~FLAG_END_STREAM or code or not payload:  # rare: judge it by the table
             check_header(len(payload), FRAME_REQUEST, flags, code, stream_id, aux)
-        self._check_request_id(stream_id)
+        if not self.last_id < stream_id <= self._top_id:
+            self._check_request_id(stream_id)
         self.last_id = stream_id
         body = b""
         window = 0 if flags & FLAG_EXPECT else self._window
@@ -218,8 +217,7 @@ class Session:
             self._send_frame(FRAME_REFUSED, 0, ERROR_REFUSED, stream_id)
             return
         ended = flags & FLAG_END_STREAM != 0
-        stream = Stream(stream_id, self._window, window, ended)
-        self.streams[stream_id] = stream
+        stream = self.streams[stream_id] = Stream(stream_id, self._window, window, ended)
         events.append(RequestReceived(stream, head, body, ended))
 
     def _check_data(self, stream: Stream, length: int) -> None:
@@ -272,6 +270,7 @@ class Session:
             if self._peer_last_id is not None and aux > self._peer_last_id:
                 raise ProtocolError(ERROR_PROTOCOL, f"a later GOAWAY with the greater id {aux}")
             self._peer_last_id = aux
+            self._top_id = min(self._top_id, aux)
             events.append(GoawayReceived(code, aux, payload.decode("utf-8", "replace")))
         elif kind == FRAME_CONN:
             self._conn(aux, payload)
@@ -292,7 +291,7 @@ class Session:
             raise ProtocolError(ERROR_PROTOCOL, "HELLO_ACK names a feature that was not offered")
         self.ack = ack
         self._window = ack.window
-        self._max_frame = ack.max_frame
+        self.max_frame = ack.max_frame
         events.append(AckReceived(ack))
 
     def _conn(self, conn_id: int, payload: bytes) -> None:
@@ -431,6 +430,9 @@ class Session:
     def send_ready(self) -> None:
         """Queue READY: the application has started."""
         self._ready = True
+        self._top_id = MAX_STREAM_ID
+        if self._peer_last_id is not None:
+            self._top_id = min(MAX_STREAM_ID, self._peer_last_id)
         self._send_frame(FRAME_READY, 0, 0, 0)
 
     def send_goaway(self, text: str) -> None:
@@ -457,34 +459,30 @@ class Session:
 
     def body_room(self, stream: Stream, head: int = 0) -> int:
         """Return how many body bytes a frame may carry now, behind `head` bytes of head."""
-        return payload_room(stream.send_credit, min(SLICE, self._max_frame - head))
-
-    @property
-    def max_head(self) -> int:
-        """The longest head that a RESPONSE may have on this link."""
-        return self._max_frame
+        return payload_room(stream.send_credit, min(SLICE, self.max_frame - head))
 
     def send_response(
         self, stream: Stream, status: int, payload: bytes, body: Buffer, flags: int
     ) -> None:
         """Queue the final RESPONSE with first body bytes; the caller asked body_room()."""
-        size = len(payload)
+        head_size = size = len(payload)
         if body:
-            size += len(body)
-            stream.send_credit -= DATA_OVERHEAD + len(body)
-            head = pack_header(size, FRAME_RESPONSE, flags, status, stream.id, len(payload))
-            if len(body) > LARGE_BODY:
-                self._out.append(head + payload)
-                self._out.append(body)
+            length = len(body)
+            size += length
+            stream.send_credit -= DATA_OVERHEAD + length
+            head = pack_header(size, FRAME_RESPONSE, flags, status, stream.id, head_size)
+            if length > LARGE_BODY:
+                self._out += (head + payload, body)
             else:
                 self._out.append(b"".join((head, payload, body)))
         else:
-            self._out.append(
-                pack_header(size, FRAME_RESPONSE, flags, status, stream.id, 0) + payload
-            )
+            head = pack_header(size, FRAME_RESPONSE, flags, status, stream.id, 0)
+            self._out.append(head + payload)
         self.out_bytes += HEADER_SIZE + size
         if flags:
-            self._ended(stream, flags)
+            stream.send_ended = True
+            if flags & FLAG_DONE:
+                del self.streams[stream.id]
 
     def send_informational(self, stream: Stream, status: int, payload: bytes) -> None:
         """Queue a 1xx RESPONSE; the caller counts them."""

@@ -12,6 +12,10 @@ from typing import Any
 
 Buffer = bytes | memoryview
 
+# DATA is cut into slices of this size, and streams take turns slice by slice (SPEC R78). The
+# body bytes in a RESPONSE, which counts as control, have the same bound.
+SLICE = 16384
+
 
 class Stream:
     """One request: its id, the credit of both directions, and who handles it."""

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+"""An application that cannot be imported."""
+
+raise RuntimeError("broken on purpose")
