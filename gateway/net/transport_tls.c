@@ -246,6 +246,8 @@ static void tls_free(struct loop_grave *grave)
 {
     struct transport *base = LIST_CONTAINER(grave, struct transport, grave);
     struct transport_tls *tls = LIST_CONTAINER(base, struct transport_tls, base);
+    /* Else SSL_free asks the session cache, which is off, to forget the session, under a lock that all loops share. */
+    SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(tls->ssl);
     tls_info_done(&tls->info);
     mem_free(tls->peer.server_name);

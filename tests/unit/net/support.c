@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -93,6 +94,10 @@ void tcp_pair(int fds[2])
     fds[0] = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     REQUIRE(fds[0] >= 0 && fcntl(fds[1], F_SETFL, O_NONBLOCK) == 0);
     close(listening);
+    const int on = 1; /* as on the sockets of a listener */
+    for (int i = 0; i < 2; i++) {
+        REQUIRE(setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0);
+    }
 }
 
 void shrink_buffers(int fd)
@@ -354,6 +359,8 @@ void tls_client_done(struct tls_client *client)
 {
     int fd = client->io.fd;
     loop_io_done(&client->io);
+    /* Else OpenSSL takes the session for a bad one and offers it no more. */
+    SSL_set_shutdown(client->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(client->ssl);
     close(fd);
 }
