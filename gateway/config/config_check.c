@@ -257,4 +257,6 @@ void config_check(struct option_reader *reader, const struct toml_node *tree)
         check_descriptors(reader, tree);
     }
     config->http.window = config->ipc.window;
+    /* What [websocket] max_message will set: the hand-shake with workers wants a number already. */
+    config->ipc.ws_max_message = 16u << 20;
 }
