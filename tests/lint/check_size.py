@@ -29,7 +29,7 @@ def c_functions(text: str) -> Iterator[tuple[str, int, int]]:
             start -= 1
         end = next((i for i in range(number, len(lines)) if lines[i].startswith("}")), len(lines) - 1)
         head = " ".join(lines[start:number])
-        match = re.search(r"(\w+)\s*\(", head)
+        match = re.search(r"TEST\((\w+)\)", head) or re.search(r"(\w+)\s*\(", head)
         if match:
             yield match[1], start + 1, end - start + 1
 
