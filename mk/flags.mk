@@ -31,7 +31,8 @@ variant_link_probe := $(hardening_link)
 else ifeq ($(VARIANT),asan)
 default_cc := clang
 variant_compile := -O1 -g -DGATEWAYD_DEBUG=1 -fno-omit-frame-pointer
-variant_both := -fsanitize=address,undefined -fno-sanitize-recover=all
+# vptr needs the C++ runtime, which a program linked by the C compiler has not.
+variant_both := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all
 else ifeq ($(VARIANT),tsan)
 default_cc := clang
 variant_compile := -O1 -g -DGATEWAYD_DEBUG=1 -fno-omit-frame-pointer
@@ -39,7 +40,7 @@ variant_both := -fsanitize=thread
 else ifeq ($(VARIANT),fuzz)
 default_cc := clang
 variant_compile := -O1 -g -DGATEWAYD_DEBUG=1 -DGATEWAYD_FUZZ=1 -fno-omit-frame-pointer
-variant_both := -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
+variant_both := -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize=vptr -fno-sanitize-recover=all
 else
 $(error VARIANT=$(VARIANT) is unknown: debug, release, asan, tsan or fuzz)
 endif
