@@ -73,6 +73,22 @@ def _at_least(low: float, parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return checked
 
 
+def _between(low: int, high: int, parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def checked(text: str) -> Any:
+        value = parse(text)
+        if not low <= value <= high:
+            raise ConfigError(f"{text!r} is not between {low} and {high}")
+        return value
+
+    return checked
+
+
+def _generation(text: str) -> str:
+    if len(text.encode()) > 128:
+        raise ConfigError("the name is longer than 128 bytes")
+    return text
+
+
 def _or_off(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     def maybe(text: str) -> Any:
         return None if text.strip().lower() == "off" else parse(text)
@@ -97,7 +113,7 @@ _SECONDS = _at_least(0.001, parse_duration)
 
 OPTIONS = (
     Option("connect", parse_connect, "unix:PATH", "the gateway's socket for this application"),
-    Option("generation", str, "STR", "name of the deployed version, a git sha say"),
+    Option("generation", _generation, "STR", "name of the deployed version, a git sha say"),
     Option("interface", _choice(Interface), "KIND", "auto, asgi3, asgi2 or wsgi (default auto)"),
     Option("factory", parse_bool, "", "the attribute is a function that returns the app", True),
     Option("app-dir", str, "DIR", "directory to import from (default: the current one)"),
@@ -107,7 +123,7 @@ OPTIONS = (
     Option("loop", _choice(LoopKind), "KIND", "auto, asyncio or uvloop (default auto)"),
     Option(
         "max-concurrency",
-        _at_least(1, parse_count),
+        _between(1, 65535, parse_count),
         "N",
         "requests in flight; also the threads of a WSGI app (default 1000; WSGI 40)",
     ),

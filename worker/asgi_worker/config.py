@@ -18,6 +18,11 @@ _NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
 _ENV_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)\Z")
 
 
+# What max_concurrency is when nobody says: requests of an ASGI worker, threads of a WSGI one.
+ASGI_CONCURRENCY = 1000
+WSGI_THREADS = 40
+
+
 class ConfigError(Exception):
     """A setting is wrong; the text says what it is and what would be right. Exit code 2."""
 
@@ -84,7 +89,7 @@ class Settings:
     lifespan: LifespanMode = LifespanMode.AUTO
     root_path: str = ""
     loop: LoopKind = LoopKind.AUTO
-    max_concurrency: int = 1000
+    max_concurrency: int | None = None  # ASGI_CONCURRENCY or WSGI_THREADS
     max_requests: int | None = None
     max_requests_jitter: int = 0
     max_age: float | None = None

@@ -10,12 +10,14 @@ application could not be imported or started, 4 its generation is retired.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import platform
 import random
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,7 +27,8 @@ from typing import Any, cast
 from . import __version__, logs
 from .asgi.lifespan import Lifespan, LifespanFailed
 from .asgi.service import Service
-from .config import ConfigError, Interface, LoopKind, Settings
+from .asgi.wsgi import WsgiAdapter
+from .config import WSGI_THREADS, ConfigError, Interface, LifespanMode, LoopKind, Settings
 from .importer import AppLoadError, load_app
 from .io.client import GatewayClient
 from .protocol.constants import PROTOCOL_VERSION
@@ -36,7 +39,8 @@ FIRST_DIAL_WAIT = 2.0
 STATS_INTERVAL = 1.0
 # What a task may take to end after it was cancelled, before the worker goes on without it.
 CANCEL_WAIT = 2.0
-WSGI_THREADS = 40
+# What asynchronous generators and threads may take to end at the very end.
+END_WAIT = 2.0
 
 
 def _resident_bytes() -> int:
@@ -107,7 +111,7 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(client.first_try.wait(), FIRST_DIAL_WAIT)
             try:
-                await self._start_app()
+                await self._start_app(client)
             except AppFailed as exc:
                 self._report(exc)
                 client.startup_failed(exc.detail or str(exc))
@@ -141,7 +145,7 @@ class Worker:
             "target": settings.app[:64],
         }
 
-    async def _start_app(self) -> None:
+    async def _start_app(self, client: GatewayClient) -> None:
         """Import the application and run lifespan.startup; raises AppFailed."""
         settings = self._settings
         deadline = time.monotonic() + settings.startup_timeout
@@ -160,9 +164,12 @@ class Worker:
         if interface is Interface.ASGI2:
             app = asgi2_to_asgi3(app)
         elif interface is Interface.WSGI:
-            raise AppFailed(
-                f"{settings.app} is a WSGI application, which this version does not serve"
-            )
+            mode = LifespanMode.OFF
+            threads = settings.max_concurrency or WSGI_THREADS
+            self._service.max_concurrency = threads
+            client.announce_concurrency(threads)
+            app = WsgiAdapter(app, threads)
+            self._cleanup.append(app.close)
         lifespan = Lifespan(app, mode, self._log)
         startup = asyncio.ensure_future(lifespan.startup(max(0.001, deadline - time.monotonic())))
         stopped = asyncio.ensure_future(self._stop.wait())
@@ -181,6 +188,9 @@ class Worker:
         self._lifespan = lifespan
         self._service.app = app
         self._service.state = lifespan.state
+        # What import and startup made stays: the collector need not walk through it again.
+        gc.collect()
+        gc.freeze()
 
     def _report(self, exc: AppFailed) -> None:
         self._log.critical("the application could not be started: %s", exc)
@@ -326,25 +336,64 @@ def _write_pid_file(path: str) -> Callable[[], None]:
     return remove
 
 
+async def _end_tasks() -> None:
+    """Cancel what tasks the application left behind, and close asynchronous generators."""
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=END_WAIT)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), END_WAIT)
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop, settings: Settings, log: logging.Logger) -> int:
+    async def life() -> int:
+        return await Worker(settings, log).main()
+
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(life())
+    finally:
+        loop.run_until_complete(_end_tasks())
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _exit_despite_threads(code: int, log: logging.Logger) -> None:
+    """End the process when threads of the application would keep it for ever.
+
+    The interpreter joins every thread that is no daemon, and those of executors, before it
+    exits; a stop that hangs on a blocking call has to be a stop all the same.
+    """
+    deadline = time.monotonic() + END_WAIT
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                log.error("the thread %r does not end; the worker exits without it", thread.name)
+                logging.shutdown()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+
+
 def run(settings: Settings) -> int:
     """Run one worker process; returns the exit code."""
     try:
         log = logs.configure(settings.log_level, settings.log_config)
-        factory = _loop_factory(settings.loop)
+        factory = _loop_factory(settings.loop) or asyncio.new_event_loop
         remove_pid_file = _write_pid_file(settings.pid_file) if settings.pid_file else None
     except ConfigError as exc:
         sys.stderr.write(f"asgi_worker: {exc}\n")
         return EXIT_USAGE
+    code = EXIT_FAILURE
     try:
-        with asyncio.Runner(loop_factory=factory) as runner:
-
-            async def life() -> int:
-                return await Worker(settings, log).main()
-
-            return runner.run(life())
+        code = _run_loop(factory(), settings, log)
     except Exception:
         log.critical("the worker failed", exc_info=True)
-        return EXIT_FAILURE
     finally:
         if remove_pid_file is not None:
             remove_pid_file()
+    _exit_despite_threads(code, log)
+    return code

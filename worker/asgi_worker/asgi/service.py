@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from ..config import CancelPolicy, Settings
+from ..config import ASGI_CONCURRENCY, WSGI_THREADS, CancelPolicy, Interface, Settings
 from ..protocol.codec import RequestDecoder, ResponseEncoder
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ class Service:
         self.root_path = settings.root_path
         self.grace = settings.disconnect_grace
         self.cancel_policy: CancelPolicy = settings.cancel_on_disconnect
-        self.max_concurrency = settings.max_concurrency
+        # Before the import nobody knows whether the application is WSGI; the worker tells the
+        # gateway again when it is.
+        wsgi = settings.interface is Interface.WSGI
+        default = WSGI_THREADS if wsgi else ASGI_CONCURRENCY
+        self.max_concurrency = settings.max_concurrency or default
         # Requests whose task did not finish in its first step; also what keeps the tasks alive.
         self.active: set[HttpCycle] = set()
         self.requests = 0

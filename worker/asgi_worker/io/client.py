@@ -294,6 +294,15 @@ class GatewayClient:
             link.session.send_ready()
             link.flush()
 
+    def announce_concurrency(self, count: int) -> None:
+        """Register anew with another max_concurrency; only before set_ready()."""
+        if self._hello["max_concurrency"] == count:
+            return
+        self._hello["max_concurrency"] = count
+        for link in list(self._owner):
+            link.session.send_goaway("registering again: the application is WSGI")
+            link.flush()
+
     def startup_failed(self, text: str) -> None:
         """Tell the gateway why the application did not start, and close everything."""
         self._draining = True
