@@ -11,6 +11,10 @@ static struct slice last_element(struct slice list, struct slice *rest)
     while (i > 0 && list.data[i - 1] != ',') {
         i--;
     }
+    if (list.length == 0) {
+        *rest = list;
+        return list; /* its data may be NULL, which no offset may be added to */
+    }
     struct slice element = {list.data + i, list.length - i};
     *rest = (struct slice){list.data, i > 0 ? i - 1 : 0};
     return slice_trim(element);
