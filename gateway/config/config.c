@@ -129,7 +129,9 @@ static enum error fill(struct option_reader *reader, struct slice text,
     }
     error = toml_read(reader->arena, text, &tree, &fault);
     if (error == ERROR_INVALID) {
-        report_line(&reader->report, fault.line, fault.column, "this is no TOML: %s", fault.text);
+        bool bare = strstr(fault.text, "could not determine value type") != NULL;
+        report_line(&reader->report, fault.line, fault.column, "this is no TOML: %s%s", fault.text,
+                    bare ? "; a string needs quotes" : "");
         return ERROR_NONE;
     }
     if (error == ERROR_NONE) {

@@ -3,7 +3,6 @@
  * What no single option can know: contradictions between limits, two things at one address, what is missing altogether. It also
  * fills in what follows from other options (the default route, the window of exchanges).
  */
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "config/bind.h"
@@ -15,17 +14,17 @@
 #define HEAD_ROOM                                                                                  \
     8192 /* of a REQUEST frame, beside target and fields: names, addresses, the path a second time in part */
 
-/* The node of an option, or the nearest one that was written. */
-PRINTF_LIKE(2, 3)
-static const struct toml_node *node_of(const struct toml_node *tree, const char *format, ...)
+/* The node of an option that was written, NULL when it was left out. */
+static const struct toml_node *written(const struct toml_node *tree, const char *section,
+                                       const char *key)
 {
-    char path[256];
-    va_list arguments;
+    return toml_find(toml_find(tree, slice_from(section)), slice_from(key));
+}
 
-    va_start(arguments, format);
-    vsnprintf(path, sizeof(path), format, arguments);
-    va_end(arguments);
-    return toml_walk(tree, slice_from(path));
+/* Where a contradiction between two options is to be mended: at the one that was written (the first, when both were). */
+static const struct toml_node *either(const struct toml_node *first, const struct toml_node *second)
+{
+    return first != NULL ? first : second;
 }
 
 /* --- limits --------------------------------------------------------------------------------------------------------- */
@@ -36,24 +35,31 @@ static void check_frames(struct option_reader *reader, const struct toml_node *t
     uint64_t head = config->http.header_block_max + config->http.target_max + HEAD_ROOM;
 
     if (config->ipc.window < config->ipc.max_frame) {
-        report_value(&reader->report, node_of(tree, "ipc.window"),
+        report_value(&reader->report,
+                     either(written(tree, "ipc", "window"), written(tree, "ipc", "max_frame")),
                      "ipc.window (%u bytes) is smaller than ipc.max_frame (%u bytes); "
                      "make it at least as large",
                      config->ipc.window, config->ipc.max_frame);
     }
     if (head > config->ipc.max_frame) {
-        report_value(&reader->report, node_of(tree, "limits.header_block"),
+        report_value(&reader->report,
+                     either(either(written(tree, "limits", "header_block"),
+                                   written(tree, "limits", "target")),
+                            written(tree, "ipc", "max_frame")),
                      "limits.header_block + limits.target + 8 KiB (%llu bytes) do not fit into "
                      "ipc.max_frame (%u bytes); make the limits smaller or the frame larger",
                      (unsigned long long)head, config->ipc.max_frame);
     }
     if (config->ipc.ping_interval >= config->ipc.unresponsive_after) {
-        report_value(&reader->report, node_of(tree, "ipc.unresponsive_after"),
+        report_value(&reader->report,
+                     either(written(tree, "ipc", "unresponsive_after"),
+                            written(tree, "ipc", "ping_interval")),
                      "ipc.unresponsive_after must be longer than ipc.ping_interval; "
                      "every worker would be unresponsive between two PINGs");
     }
     if (config->ipc.link_queue < config->ipc.max_frame) {
-        report_value(&reader->report, node_of(tree, "ipc.link_queue"),
+        report_value(&reader->report,
+                     either(written(tree, "ipc", "link_queue"), written(tree, "ipc", "max_frame")),
                      "ipc.link_queue (%u bytes) is smaller than ipc.max_frame (%u bytes); "
                      "make it at least as large",
                      config->ipc.link_queue, config->ipc.max_frame);
@@ -67,7 +73,7 @@ static void check_descriptors(struct option_reader *reader, const struct toml_no
 
     if ((uint64_t)wanted + RESOURCES_DESCRIPTORS_RESERVED > limit) {
         report_value(
-            &reader->report, node_of(tree, "gateway.max_connections"),
+            &reader->report, written(tree, "gateway", "max_connections"),
             "gateway.max_connections (%u) and %u descriptors in reserve are more than the hard "
             "limit of %llu; lower it to %lld or raise the limit (LimitNOFILE=, ulimit -Hn)",
             wanted, RESOURCES_DESCRIPTORS_RESERVED, (unsigned long long)limit,
@@ -82,23 +88,36 @@ static void check_tls(struct option_reader *reader, const struct toml_node *tree
     const struct config *config = reader->config;
     const struct tls_settings *tls = &config->tls;
 
-    for (size_t i = 0; i < config->listener_count && tls->certificate_count == 0; i++) {
-        const struct toml_node *node = node_of(tree, "listen[%zu].tls", i);
-        /* When certificates were written but refused, one complaint is enough. */
-        if (config->listeners[i].tls && node_of(tree, "tls.certificates")->count == 0) {
-            report_value(&reader->report, node,
+    const struct toml_node *certificates = written(tree, "tls", "certificates");
+
+    /* When certificates were written but refused, that complaint is enough. */
+    for (size_t i = 0;
+         i < config->listener_count && (certificates == NULL || certificates->count == 0); i++) {
+        if (config->listeners[i].tls) {
+            report_value(&reader->report,
+                         toml_find(toml_at(toml_find(tree, SLICE("listen")), i), SLICE("tls")),
                          "listen[%zu].tls needs a certificate; write [tls] certificates = "
                          "[{ cert = \"cert.pem\", key = \"key.pem\" }]",
                          i);
         }
     }
+    for (size_t i = 0; i < config->listener_count; i++) {
+        if (config->listeners[i].tls && config->listeners[i].redirect_https) {
+            report_value(
+                &reader->report,
+                toml_find(toml_at(toml_find(tree, SLICE("listen")), i), SLICE("redirect_https")),
+                "listen[%zu].redirect_https would redirect https to itself; it is for listeners "
+                "without tls",
+                i);
+        }
+    }
     if (tls->verify != TLS_VERIFY_NONE && tls->client_ca.length == 0) {
         report_value(
-            &reader->report, node_of(tree, "tls.verify"),
+            &reader->report, written(tree, "tls", "verify"),
             "tls.verify needs tls.client_ca, the file with the authorities that are trusted");
     }
     if (tls->verify == TLS_VERIFY_NONE && tls->client_ca.length > 0) {
-        report_value(&reader->report, node_of(tree, "tls.client_ca"),
+        report_value(&reader->report, written(tree, "tls", "client_ca"),
                      "tls.client_ca is of no use while tls.verify is \"none\"; write verify = "
                      "\"optional\" or \"required\", or leave client_ca out");
     }
@@ -193,7 +212,7 @@ static void check_routes(struct option_reader *reader, const struct toml_node *t
             if (config->routes[i].path.data != NULL && config->routes[j].path.data != NULL &&
                 shadows(&config->routes[j], &config->routes[i])) {
                 report_value(
-                    &reader->report, node_of(tree, "route[%zu]", i),
+                    &reader->report, toml_at(toml_find(tree, SLICE("route")), i),
                     "route[%zu] never matches, because route[%zu] takes all its requests and "
                     "the first match wins; move it up",
                     i, j);
@@ -218,12 +237,14 @@ static void check_apps(struct option_reader *reader, const struct toml_node *tre
 {
     struct config *config = reader->config;
     const struct toml_node *apps = toml_find(tree, SLICE("apps"));
+    const struct toml_node *route = toml_find(tree, SLICE("route"));
 
     if (apps == NULL || (apps->kind == TOML_KIND_TABLE && apps->count == 0)) {
         report_value(&reader->report, apps,
                      "there is no app; write [apps.main], and start workers with: python -m "
                      "asgi_worker module:attribute");
-    } else if (config->app_count > 1 && toml_find(tree, SLICE("route")) == NULL) {
+    } else if (config->app_count > 1 &&
+               (route == NULL || (route->kind == TOML_KIND_ARRAY && route->count == 0))) {
         report_value(
             &reader->report, apps,
             "there are %zu apps and no [[route]]; write one for each, such as: [[route]] path = "
@@ -232,14 +253,14 @@ static void check_apps(struct option_reader *reader, const struct toml_node *tre
     } else if (config->route_count == 0 && config->app_count == 1) {
         default_route(reader);
     }
-    if (toml_find(tree, SLICE("listen")) == NULL) {
+    const struct toml_node *listen = toml_find(tree, SLICE("listen"));
+    if (listen == NULL || (listen->kind == TOML_KIND_ARRAY && listen->count == 0)) {
         report_value(
-            &reader->report, NULL,
+            &reader->report, listen,
             "there is no [[listen]]; write one, such as: [[listen]] bind = \"127.0.0.1:8080\"");
     } else if (config->listener_count > LISTENERS_MAX) {
-        report_value(&reader->report, toml_find(tree, SLICE("listen")),
-                     "there are %zu [[listen]]; at most %d are allowed", config->listener_count,
-                     LISTENERS_MAX);
+        report_value(&reader->report, listen, "there are %zu [[listen]]; at most %d are allowed",
+                     config->listener_count, LISTENERS_MAX);
     }
 }
 

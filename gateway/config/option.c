@@ -117,7 +117,7 @@ void option_nearest(struct slice text, const char *candidate, const char **best,
         return;
     }
     size_t edits = distance(text, word);
-    size_t allowed = text.length > 4 ? 2 : 1;
+    size_t allowed = text.length > 4 ? 2 : text.length > 2 ? 1 : 0;
     if (word.length > 3 && text.length > 3 &&
         (slice_starts_with(word, text) || slice_starts_with(text, word)) && edits > allowed) {
         edits = allowed; /* "header" for "header_block" */

@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "config/config_extra.h"
@@ -306,12 +307,14 @@ static void read_password(struct option_reader *reader, const struct option *opt
                           struct tls_certificate_settings *certificate)
 {
     char text[1024];
+    struct stat status;
 
     if (certificate->password_file.length == 0) {
         return;
     }
-    int fd = open(certificate->password_file.data, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
+    int fd = open(certificate->password_file.data, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool is_file = fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    ssize_t length = is_file ? read(fd, text, sizeof(text)) : -1;
     if (fd >= 0) {
         close(fd);
     }
@@ -324,7 +327,7 @@ static void read_password(struct option_reader *reader, const struct option *opt
         line.length--;
     }
     if (line.length == 0 || (rest.data == NULL && (size_t)length == sizeof(text))) {
-        option_refuse(reader, option, node,
+        option_refuse(reader, option, toml_find(node, SLICE("password_file")),
                       "has a password_file whose first line is %s; write the key's password there",
                       line.length == 0 ? "empty" : "too long");
         return;

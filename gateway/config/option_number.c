@@ -408,11 +408,13 @@ void option_describe(const struct option *option, struct strbuf *out)
         append_size(option->least, out);
         strbuf_append_text(out, " to ");
         append_size(option->most, out);
+        strbuf_append_text(out, ", such as 65536 or \"64KiB\"");
     } else if (option->type->read == read_duration || option->type->read == read_duration_us) {
         strbuf_append_text(out, "a duration from ");
         append_duration(option->least, out);
         strbuf_append_text(out, " to ");
         append_duration(option->most, out);
+        strbuf_append_text(out, ", such as \"30s\"");
     } else if (option->type->read == read_word) {
         describe_words(option, out);
         return;

@@ -254,8 +254,7 @@ void option_read_section(struct option_reader *reader, enum option_section secti
         }
         const struct toml_node *value = toml_find(node, slice_from(option->key));
         if (value == NULL && option->initial == NULL) {
-            option_refuse(reader, option, node, "is missing; write %s = %s", option->key,
-                          option->type->expected);
+            option_refuse(reader, option, node, "is missing; add it: %s", option->type->expected);
             continue;
         }
         reader->table = node;

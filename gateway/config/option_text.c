@@ -162,9 +162,8 @@ static void read_sink(struct option_reader *reader, const struct option *option,
     if (!option_path(reader, option, node, text, &text)) {
         return;
     }
-    const char *slash = strrchr(text.data, '/');
-    directory =
-        arena_copy(reader->arena, (struct slice){text.data, (size_t)(slash - text.data) + 1});
+    size_t length = (size_t)(strrchr(text.data, '/') - text.data);
+    directory = arena_copy(reader->arena, (struct slice){text.data, length > 0 ? length : 1});
     if (directory.data == NULL) {
         reader->no_memory = true;
     } else if (stat(directory.data, &status) != 0 || !S_ISDIR(status.st_mode)) {

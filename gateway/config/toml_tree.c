@@ -59,9 +59,12 @@ struct toml_node *toml_at(const struct toml_node *array, size_t index)
 const char *toml_kind_text(enum toml_kind kind)
 {
     static const char *const texts[] = {
-        [TOML_KIND_TABLE] = "a table",       [TOML_KIND_ARRAY] = "an array",
-        [TOML_KIND_STRING] = "a string",     [TOML_KIND_INTEGER] = "a whole number",
-        [TOML_KIND_FLOAT] = "a fraction",    [TOML_KIND_BOOLEAN] = "true or false",
+        [TOML_KIND_TABLE] = "a table",
+        [TOML_KIND_ARRAY] = "an array",
+        [TOML_KIND_STRING] = "a string",
+        [TOML_KIND_INTEGER] = "a whole number",
+        [TOML_KIND_FLOAT] = "a floating-point number",
+        [TOML_KIND_BOOLEAN] = "a boolean",
         [TOML_KIND_TIME] = "a date or time",
     };
 

@@ -39,7 +39,7 @@ struct access_log {
 
 static enum error explain(char *text, size_t size, size_t at, const char *what)
 {
-    int length = snprintf(text, size, "at character %zu %s; atoms are", at + 1, what);
+    int length = snprintf(text, size, "at character %zu: %s; atoms are", at + 1, what);
 
     for (size_t i = 0; i < access_log_atom_count && length > 0 && (size_t)length < size; i++) {
         length +=
@@ -133,7 +133,7 @@ static enum error compile_atom(struct access_log *log, struct slice format, size
     const struct access_log_atom *atom =
         find_atom((struct slice){format.data + start + 2, end - start - 2}, &argument);
     if (atom == NULL) {
-        return explain(text, text_size, start, "is an unknown atom");
+        return explain(text, text_size, start, "an unknown atom");
     }
     *at = end + 2;
     return add_piece(log, atom, argument);
