@@ -30,6 +30,13 @@ static inline bool slice_equal(struct slice a, struct slice b)
     return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
 }
 
+/* Without its first `count` <= length bytes. (To add 0 to NULL is undefined in C17: hence not by
+ * hand.) */
+static inline struct slice slice_skip(struct slice s, size_t count)
+{
+    return count == 0 ? s : (struct slice){s.data + count, s.length - count};
+}
+
 /* Equal but for the case of ASCII letters. */
 bool slice_equal_nocase(struct slice a, struct slice b);
 /* Whether `s` starts with `prefix`. */

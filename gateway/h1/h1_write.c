@@ -229,12 +229,12 @@ static size_t take(size_t *left, size_t available)
 size_t h1_writer_sent(struct h1_writer *writer, size_t length)
 {
     size_t head = take(&length, writer->head.length);
-    writer->head = (struct slice){writer->head.data + head, writer->head.length - head};
+    writer->head = slice_skip(writer->head, head);
     writer->chunk_sent += take(&length, writer->chunk_length - writer->chunk_sent);
     size_t body = take(&length, writer->body_left);
     writer->body_left -= body;
     size_t tail = take(&length, writer->tail.length);
-    writer->tail = (struct slice){writer->tail.data + tail, writer->tail.length - tail};
+    writer->tail = slice_skip(writer->tail, tail);
     REQUIRE(length == 0);
     return body;
 }
