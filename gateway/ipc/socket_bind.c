@@ -45,8 +45,8 @@ static enum error fill_address(const char *path, struct sockaddr_un *address,
     }
     if (length >= sizeof(address->sun_path)) {
         return fail(text, ERROR_INVALID,
-                    "%s: the socket's path has %zu bytes, the system allows %zu; choose a shorter one",
-                    path, length, sizeof(address->sun_path) - 1);
+                    "the socket's path has %zu bytes, the system allows %zu; choose a shorter one: %s",
+                    length, sizeof(address->sun_path) - 1, path);
     }
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
     memcpy(address->sun_path, path, length + 1);
