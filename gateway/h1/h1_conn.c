@@ -176,6 +176,7 @@ void h1_refuse(struct h1_conn *h1, enum h1_error error)
     if (h1->exchange == NULL) {
         h1->exchange = exchange_new(&h1->conn);
         h1_writer_init(&h1->writer);
+        h1->head_pending = false;
     }
     if (h1->exchange == NULL) {
         h1_close_later(h1, END_NO_MEMORY);
@@ -205,12 +206,11 @@ static bool body_not_worth_reading(const struct h1_conn *h1, const struct exchan
         exchange->request_bytes == 0) {
         return true; /* the body may or may not come: RFC 9110 10.1.1 */
     }
-    return exchange->request_body_dropped &&
+    return (exchange->request_body_dropped || exchange->response_end) &&
            h1_parser_body_left(&h1->parser) > h1_http_settings(h1)->early_response_drain;
 }
 
-static void decide_persistence(struct h1_conn *h1, const struct exchange *exchange,
-                               const struct response_head *head, bool end)
+static void decide_persistence(struct h1_conn *h1, const struct exchange *exchange)
 {
     uint64_t most = h1_http_settings(h1)->keep_alive_requests;
     if (!h1->close_after && most > 0 && h1->conn.requests >= most) {
@@ -221,22 +221,14 @@ static void decide_persistence(struct h1_conn *h1, const struct exchange *exchan
         METRIC_INCREMENT(h1_early_closes);
         h1->close_after = true;
     }
-    bool close_delimited = exchange->request.version == HTTP_1_0 && !end &&
-                           response_framing(&exchange->request, head) == BODY_OPEN;
+    bool close_delimited = exchange->request.version == HTTP_1_0 && !h1->head_ends &&
+                           exchange->response_framing == BODY_OPEN;
     h1->close_after |= close_delimited || h1_is_draining(h1);
 }
 
-static enum error h1_send_head(struct exchange *exchange, const struct response_head *head,
-                               bool end)
+static enum error render(struct h1_conn *h1, const struct response_head *head, bool end)
 {
-    struct h1_conn *h1 = h1_of_conn(exchange->conn);
-    REQUIRE(exchange == h1->exchange);
-    if (h1_is_over(h1)) {
-        return ERROR_CLOSED;
-    }
-    if (head->status >= 200) {
-        decide_persistence(h1, exchange, head, end);
-    }
+    struct exchange *exchange = h1->exchange;
     struct h1_head_context context = {
         .settings = h1_http_settings(h1),
         .request = &exchange->request,
@@ -245,14 +237,38 @@ static enum error h1_send_head(struct exchange *exchange, const struct response_
         .close = h1->close_after,
         .end = end,
     };
-    enum error error = h1_writer_head(&h1->writer, &exchange->arena, &context, head);
-    if (error == ERROR_NONE) {
-        if (head->status == 100 && h1->phase == H1_PHASE_BODY) {
-            h1_timers_body(h1, true, 0); /* now the client has no reason to wait */
-        }
-        h1_mark(h1);
+    return h1_writer_head(&h1->writer, &exchange->arena, &context, head);
+}
+
+enum error h1_render_head(struct h1_conn *h1)
+{
+    if (!h1->head_pending) {
+        return ERROR_NONE;
     }
-    return error;
+    decide_persistence(h1, h1->exchange);
+    h1->head_pending = false;
+    return render(h1, &h1->exchange->response, h1->head_ends);
+}
+
+static enum error h1_send_head(struct exchange *exchange, const struct response_head *head,
+                               bool end)
+{
+    struct h1_conn *h1 = h1_of_conn(exchange->conn);
+    REQUIRE(exchange == h1->exchange && !h1->head_pending);
+    if (h1_is_over(h1)) {
+        return ERROR_CLOSED;
+    }
+    h1_mark(h1);
+    if (head->status >= 200) {
+        REQUIRE(head == &exchange->response);
+        h1->head_pending = true;
+        h1->head_ends = end;
+        return ERROR_NONE;
+    }
+    if (head->status == 100) {
+        h1_timers_body(h1, true, 0); /* now the client has no reason to wait */
+    }
+    return render(h1, head, false);
 }
 
 static void h1_resume_body(struct exchange *exchange)

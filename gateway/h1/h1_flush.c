@@ -46,7 +46,8 @@ static bool write_once(struct h1_conn *h1, size_t *total)
     struct iovec vectors[VECTORS];
     struct exchange *exchange = h1->exchange;
     size_t length = 0;
-    if (h1_writer_plan(&h1->writer, &exchange->arena, &exchange->response_body,
+    if (h1_render_head(h1) != ERROR_NONE ||
+        h1_writer_plan(&h1->writer, &exchange->arena, &exchange->response_body,
                        exchange->response_end, exchange->trailers,
                        exchange->trailer_count) != ERROR_NONE) {
         METRIC_INCREMENT(h1_no_memory);

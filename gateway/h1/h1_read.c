@@ -51,6 +51,7 @@ static void on_begin(struct h1_conn *h1)
         return;
     }
     h1_writer_init(&h1->writer);
+    h1->head_pending = false;
     h1_parser_begin(&h1->parser, &h1->exchange->arena, &h1->exchange->request);
     h1_set_phase(h1, H1_PHASE_HEAD);
 }

@@ -58,11 +58,15 @@ struct h1_conn {
     struct loop_resume resume;
     struct loop_timer read_timer, write_timer;
     enum end_reason close_reason; /* CLOSING */
-    bool close_after;             /* the connection ends with the response under way */
-    bool deaf;                    /* nothing more of the client's bytes is taken */
-    bool client_shut;             /* FIN was read */
-    bool lingers;                 /* LINGER goes on until the client shuts its side */
-    bool blocked_on_room;         /* body bytes wait for room in the exchange */
+    bool
+        head_pending; /* the final head is rendered in the flush: what happens to the request until then decides whether the
+                          connection goes on, and the head must say so */
+    bool head_ends;   /* nothing follows that head */
+    bool close_after; /* the connection ends with the response under way */
+    bool deaf;        /* nothing more of the client's bytes is taken */
+    bool client_shut; /* FIN was read */
+    bool lingers;     /* LINGER goes on until the client shuts its side */
+    bool blocked_on_room; /* body bytes wait for room in the exchange */
     bool want_write;
     bool wanted; /* transport_want was called at least once, with: */
     bool wanted_write;
@@ -87,6 +91,8 @@ void h1_shut(struct h1_conn *h1);
 void h1_refuse(struct h1_conn *h1, enum h1_error error);
 /* Whether no new request will be taken. */
 bool h1_is_draining(const struct h1_conn *h1);
+/* Renders the final head when one is waiting. */
+enum error h1_render_head(struct h1_conn *h1) MUST_CHECK;
 /* Frees the read-ahead. */
 void h1_drop_buffer(struct h1_conn *h1);
 /* Marks for the flush. */
