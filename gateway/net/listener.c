@@ -87,28 +87,16 @@ static void deal(struct listener *listener, struct listener_client *client)
 
 /* --- pausing -------------------------------------------------------------------------------------------------------- */
 
-static void log_pause(struct listener *listener, const char *why, const char *what_to_do)
-{
-    unsigned held = 0;
-    if (listener_log_gate_open(&listener->pause_gate, loop_now(listener->loop), &held)) {
-        char text[ADDR_TEXT_SIZE];
-        addr_format(&listener->addr, text);
-        log_warning("net", "%s: accepting is paused: %s; %s (%u more of these not shown)", text,
-                    why, what_to_do, held);
-    }
-}
-
 /* Stops accepting until the timer looks again. A pause that ends without an accepted client is the same one going on. */
 static enum accepted pause_accepting(struct listener *listener, bool descriptors)
 {
     if (!listener->paused) {
         listener->paused = true;
         METRIC_INCREMENT(accept_paused);
-        if (descriptors) {
-            log_pause(listener, strerror(errno), "raise the limit on descriptors or memory");
-        } else {
-            log_pause(listener, "max_connections are open", "it goes on when one ends");
-        }
+        listener_log_limited(&listener->pause_gate, loop_now(listener->loop), &listener->addr,
+                             "accepting is paused: %s",
+                             descriptors ? strerror(errno)
+                                         : "max_connections are open; it goes on when one ends");
     }
     listener->short_of_descriptors = descriptors;
     /* Without memory for the timer the watch stays, and the loop tries again each turn: busy, but never deaf. */
@@ -155,13 +143,8 @@ static bool accept_failed(struct listener *listener, int error, enum accepted *r
         *ret_end = pause_accepting(listener, true);
         return false;
     }
-    unsigned held = 0;
-    if (listener_log_gate_open(&listener->error_gate, loop_now(listener->loop), &held)) {
-        char text[ADDR_TEXT_SIZE];
-        addr_format(&listener->addr, text);
-        log_warning("net", "%s: accept: %s (%u more of these not shown)", text, strerror(error),
-                    held);
-    }
+    listener_log_limited(&listener->error_gate, loop_now(listener->loop), &listener->addr,
+                         "accept: %s", strerror(error));
     if (error == EBADF || error == EINVAL || error == ENOTSOCK || error == EOPNOTSUPP) {
         *ret_end = pause_accepting(listener, true); /* will not get better by trying at once */
         return false;

@@ -6,6 +6,8 @@
 #include "net/listener_seat.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,16 +21,25 @@
 #define LOG_GATE_INTERVAL (10 * CLOCK_NS_PER_S)
 #define PROXY_PEEK 256
 
-bool listener_log_gate_open(struct listener_log_gate *gate, uint64_t now, unsigned *ret_held)
+void listener_log_limited(struct listener_log_gate *gate, uint64_t now, const struct addr *addr,
+                          const char *format, ...)
 {
     if (now < gate->next_at) {
         gate->held++;
-        return false;
+        return;
     }
-    *ret_held = gate->held;
+    char text[ADDR_TEXT_SIZE], line[256], held[64] = "";
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    addr_format(addr, text);
+    if (gate->held > 0) {
+        snprintf(held, sizeof(held), " (and %u more such lines not written)", gate->held);
+    }
+    log_warning("net", "%s: %s%s", text, line, held);
     gate->held = 0;
     gate->next_at = now + LOG_GATE_INTERVAL;
-    return true;
 }
 
 void listener_client_drop(struct listener *listener, struct listener_client *client)
@@ -48,13 +59,8 @@ static void drop_counted(struct listener_seat *seat, struct listener_client *cli
 
 static void log_refused(struct listener_seat *seat, const struct addr *peer, const char *why)
 {
-    unsigned held = 0;
-    if (listener_log_gate_open(&seat->refused_gate, loop_now(seat->loop), &held)) {
-        char text[ADDR_TEXT_SIZE];
-        addr_format(peer, text);
-        log_warning("net", "%s: connection closed: %s (%u more of these not shown)", text, why,
-                    held);
-    }
+    listener_log_limited(&seat->refused_gate, loop_now(seat->loop), peer, "connection closed: %s",
+                         why);
 }
 
 /* Counts the client for its address; false when it must be closed. */

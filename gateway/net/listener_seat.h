@@ -84,7 +84,8 @@ void listener_seat_admit(struct listener_seat *seat, struct listener_client *cli
 void listener_seat_close(struct listener_seat *seat);
 /* Closes a client that no seat serves, and uncounts it (it is not counted for its address yet). */
 void listener_client_drop(struct listener *listener, struct listener_client *client);
-/* Whether to write the line now; *ret_held says how many were held back before. */
-bool listener_log_gate_open(struct listener_log_gate *gate, uint64_t now, unsigned *ret_held);
+/* Writes a warning about `addr`, or only counts it when the gate let one through in the last ten seconds. */
+void listener_log_limited(struct listener_log_gate *gate, uint64_t now, const struct addr *addr,
+                          const char *format, ...) PRINTF_LIKE(4, 5);
 
 #endif
