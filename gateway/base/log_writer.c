@@ -22,6 +22,9 @@
 #define LOG_QUEUE_SIZE ((size_t)1 << 20) /* per sink */
 #define LOG_NOTICE_INTERVAL (60 * CLOCK_NS_PER_S)
 #define LOG_KEEP_FD (-1)
+/* Lines are gathered for so long, or until there are so many bytes: one write for many lines. */
+#define LOG_GATHER_NS (20 * CLOCK_NS_PER_MS)
+#define LOG_GATHER_SIZE ((size_t)128 << 10)
 
 struct log_buffer {
     char *data;
@@ -69,7 +72,7 @@ bool log_writer_queue(enum log_sink sink, struct slice prefix, struct slice line
     pthread_mutex_lock(&writer.lock);
     struct log_buffer *queue = &writer.queues[sink];
     bool fits = !writer.stopping && needed <= LOG_QUEUE_SIZE - queue->length;
-    bool was_empty = queue->length == 0;
+    size_t before = queue->length;
     if (fits) {
         char *out = queue->data + queue->length;
         if (prefix.length > 0) {
@@ -81,8 +84,9 @@ bool log_writer_queue(enum log_sink sink, struct slice prefix, struct slice line
         out[needed - 1] = '\n';
         queue->length += needed;
     }
-    /* Only the line that ends an idle time wakes the thread; it takes all that came meanwhile. */
-    if (fits && was_empty) {
+    /* Only the line that ends an idle time, or ends the gathering, wakes the thread. */
+    bool gathered = before < LOG_GATHER_SIZE && queue->length >= LOG_GATHER_SIZE;
+    if (fits && (before == 0 || gathered)) {
         pthread_cond_signal(&writer.wake);
     }
     pthread_mutex_unlock(&writer.lock);
@@ -136,6 +140,29 @@ static void log_writer_tell_dropped(void)
     (void)log_output_write(&standard, text, (size_t)length, log_writer_patience);
 }
 
+static struct timespec log_writer_timespec(uint64_t at)
+{
+    return (struct timespec){.tv_sec = (time_t)(at / CLOCK_NS_PER_S),
+                             .tv_nsec = (long)(at % CLOCK_NS_PER_S)};
+}
+
+/* With the lock held, lines waiting: lets more of them come. */
+static void log_writer_gather(void)
+{
+    struct timespec until = log_writer_timespec(clock_now() + LOG_GATHER_NS);
+    for (;;) {
+        bool full = false;
+        for (int i = 0; i < LOG_SINK_COUNT; i++) {
+            full = full || writer.queues[i].length >= LOG_GATHER_SIZE ||
+                   writer.new_fds[i] != LOG_KEEP_FD;
+        }
+        if (full || writer.stopping || writer.reopen ||
+            pthread_cond_timedwait(&writer.wake, &writer.lock, &until) == ETIMEDOUT) {
+            return;
+        }
+    }
+}
+
 /* With the lock held: waits for something to do. */
 static void log_writer_wait(void)
 {
@@ -146,14 +173,14 @@ static void log_writer_wait(void)
             work = work || writer.queues[i].length > 0 || writer.new_fds[i] != LOG_KEEP_FD;
         }
         if (work) {
+            log_writer_gather();
             return;
         }
         if (!log_writer_notice_due(&at)) {
             pthread_cond_wait(&writer.wake, &writer.lock);
             continue;
         }
-        struct timespec until = {.tv_sec = (time_t)(at / CLOCK_NS_PER_S),
-                                 .tv_nsec = (long)(at % CLOCK_NS_PER_S)};
+        struct timespec until = log_writer_timespec(at);
         if (pthread_cond_timedwait(&writer.wake, &writer.lock, &until) == ETIMEDOUT) {
             return;
         }
