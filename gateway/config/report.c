@@ -11,6 +11,7 @@
 
 #define REPORT_LINE_MAX 2048
 
+PRINTF_LIKE(3, 0)
 static void add(struct report *report, const char *place, const char *format, va_list arguments)
 {
     char text[REPORT_LINE_MAX];

@@ -2,9 +2,11 @@
 /*
  * Turns toml++'s tree into plain C nodes: the only C++ of the gateway. Its job ends there: it owns nothing that outlives a call,
  * lets no exception out, and knows no option. toml++'s memory comes from base/mem too (operator new below), so that it is
- * counted and its failures can be tested.
+ * counted.
  */
 #include <algorithm>
+#include <cstddef>
+#include <functional>
 #include <new>
 #include <string_view>
 #include <utility>
@@ -20,9 +22,49 @@ extern "C" {
 }
 #include "config/toml_reader.h"
 
+namespace
+{
+
+/* toml++ allocates within functions that must not throw, where a failed allocation would end the process. So its memory is
+ * taken before it starts, as one block that dies when it is done; what does not fit (a document of nothing but brackets) comes
+ * from mem_alloc, and only its failure is fatal. */
+struct pool {
+    char *memory;
+    std::size_t size, used;
+};
+
+constexpr std::size_t POOL_BASE = 64 * 1024;
+constexpr std::size_t POOL_PER_BYTE = 64; /* of the text */
+
+thread_local pool *active_pool;
+
+void *take(pool *from, std::size_t size)
+{
+    std::size_t start =
+        (from->used + alignof(std::max_align_t) - 1) & ~(alignof(std::max_align_t) - 1);
+
+    if (start > from->size || size > from->size - start) {
+        return nullptr;
+    }
+    from->used = start + size;
+    return from->memory + start;
+}
+
+bool is_of(const pool *from, const void *memory)
+{
+    std::less<const void *> before;
+    return !before(memory, from->memory) && before(memory, from->memory + from->size);
+}
+
+} // namespace
+
 void *operator new(std::size_t size)
 {
-    void *memory = mem_alloc(size > 0 ? size : 1);
+    void *memory = active_pool != nullptr ? take(active_pool, size) : nullptr;
+
+    if (memory == nullptr) {
+        memory = mem_alloc(size > 0 ? size : 1);
+    }
     if (memory == nullptr) {
         throw std::bad_alloc();
     }
@@ -31,12 +73,14 @@ void *operator new(std::size_t size)
 
 void operator delete(void *memory) noexcept
 {
-    mem_free(memory);
+    if (active_pool == nullptr || !is_of(active_pool, memory)) {
+        mem_free(memory);
+    }
 }
 
 void operator delete(void *memory, std::size_t) noexcept
 {
-    mem_free(memory);
+    operator delete(memory);
 }
 
 namespace
@@ -142,8 +186,8 @@ void set_fault(toml_fault *fault, unsigned line, unsigned column, std::string_vi
 
 } // namespace
 
-extern "C" enum error toml_read(struct arena *arena, struct slice text, struct toml_node **ret_root,
-                                struct toml_fault *ret_fault)
+static enum error parse(struct arena *arena, struct slice text, struct toml_node **ret_root,
+                        struct toml_fault *ret_fault)
 {
     try {
         toml::table table = toml::parse(std::string_view(text.data ? text.data : "", text.length));
@@ -159,4 +203,20 @@ extern "C" enum error toml_read(struct arena *arena, struct slice text, struct t
         set_fault(ret_fault, 1, 1, "it cannot be parsed");
         return ERROR_INVALID;
     }
+}
+
+extern "C" enum error toml_read(struct arena *arena, struct slice text, struct toml_node **ret_root,
+                                struct toml_fault *ret_fault)
+{
+    pool reserve = {nullptr, POOL_BASE + POOL_PER_BYTE * text.length, 0};
+
+    reserve.memory = static_cast<char *>(mem_alloc(reserve.size));
+    if (reserve.memory == nullptr) {
+        return ERROR_NO_MEMORY;
+    }
+    active_pool = &reserve;
+    enum error error = parse(arena, text, ret_root, ret_fault);
+    active_pool = nullptr;
+    mem_free(reserve.memory);
+    return error;
 }
