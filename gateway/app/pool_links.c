@@ -265,6 +265,7 @@ void pool_attach(struct pool *pool, struct pool_link *link)
     };
     memcpy(ack.gateway_instance, apps->gateway_instance, sizeof ack.gateway_instance);
     link->channel = channel_new(pool->loop, incoming, &ack, apps->settings.ipc, &owner_ops, link);
+    ipc_link_free(incoming);
     if (link->channel == NULL) {
         worker_lost(worker, "no memory or descriptors for its link");
         release_link(link);
