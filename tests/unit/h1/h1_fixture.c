@@ -199,7 +199,7 @@ static void on_tick(struct loop_timer *timer)
     if (fixture->reached || fixture->ticks >= fixture->ticks_max) {
         loop_stop(fixture->loop);
     } else {
-        REQUIRE(loop_timer_set(timer, CLOCK_NS_PER_MS) == ERROR_NONE);
+        REQUIRE(loop_timer_set(timer, CLOCK_NS_PER_MS / 2) == ERROR_NONE);
     }
 }
 
@@ -218,7 +218,7 @@ static bool run(struct fixture *fixture, bool (*until)(struct fixture *fixture),
 
 bool fixture_run_until(struct fixture *fixture, bool (*until)(struct fixture *fixture))
 {
-    return run(fixture, until, 10000);
+    return run(fixture, until, 20000);
 }
 
 void fixture_run_some(struct fixture *fixture)
@@ -269,6 +269,26 @@ bool fixture_until_gone(struct fixture *fixture)
 bool fixture_until_half_closed(struct fixture *fixture)
 {
     return fixture->half_closed > 0;
+}
+
+bool fixture_has_prefix(const struct fixture *fixture, const char *text)
+{
+    return strncmp(strbuf_text(&fixture->client.got), text, strlen(text)) == 0;
+}
+
+bool fixture_has_text(const struct fixture *fixture, const char *text)
+{
+    return strstr(strbuf_text(&fixture->client.got), text) != NULL;
+}
+
+bool fixture_until_body_full(struct fixture *fixture)
+{
+    return fixture->attached != NULL && exchange_request_room(fixture->attached) == 0;
+}
+
+bool fixture_until_body_ended(struct fixture *fixture)
+{
+    return fixture->body_ended;
 }
 
 void fixture_forget(struct fixture *fixture)

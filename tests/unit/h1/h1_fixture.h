@@ -17,6 +17,13 @@
 #include "http/settings.h"
 #include "loop/loop.h"
 
+#define HELLO "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n"
+#define HELLO_OK "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\n\r\nhello"
+#define HELLO_CLOSE                                                                                \
+    "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nconnection: "             \
+    "close\r\n\r\nhello"
+#define WAIT "GET /wait HTTP/1.1\r\nHost: h\r\n\r\n"
+
 /* A client's end. */
 struct client {
     int fd;
@@ -75,5 +82,12 @@ void fixture_respond(struct fixture *fixture, unsigned status, const char *field
                      const char *body);
 void fixture_respond_more(struct fixture *fixture, const char *bytes);
 void fixture_respond_end(struct fixture *fixture);
+
+/* Whether what the client received begins with, or contains, the text. */
+bool fixture_has_prefix(const struct fixture *fixture, const char *text);
+bool fixture_has_text(const struct fixture *fixture, const char *text);
+/* The exchange on /wait can take no more of the body; the body has come to its end. */
+bool fixture_until_body_full(struct fixture *fixture);
+bool fixture_until_body_ended(struct fixture *fixture);
 
 #endif

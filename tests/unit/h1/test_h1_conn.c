@@ -11,23 +11,6 @@
 #include "h1/h1_state.h"
 #include "h1_fixture.h"
 
-#define HELLO "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n"
-#define HELLO_OK "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\n\r\nhello"
-#define HELLO_CLOSE                                                                                \
-    "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nconnection: "             \
-    "close\r\n\r\nhello"
-#define WAIT "GET /wait HTTP/1.1\r\nHost: h\r\n\r\n"
-
-static bool has_prefix(struct fixture *f, const char *text)
-{
-    return strncmp(strbuf_text(&f->client.got), text, strlen(text)) == 0;
-}
-
-static bool has_text(const struct fixture *f, const char *text)
-{
-    return strstr(strbuf_text(&f->client.got), text) != NULL;
-}
-
 /* --- the usual ---------------------------------------------------------------------------------- */
 
 TEST(answers_and_keeps_the_connection)
@@ -120,9 +103,10 @@ TEST(date_and_server_fields)
     fixture_connect(&f);
     fixture_send_text(&f, HELLO);
     CHECK(!fixture_receives(&f, "?") || true);
-    CHECK(has_text(&f, "\r\ndate: ") && has_text(&f, " GMT\r\n"));
-    CHECK(has_text(&f, "\r\nserver: gatewayd\r\n") && has_text(&f, "\r\nx-extra: 1\r\n"));
-    CHECK(!has_text(&f, "content-type: no"));
+    CHECK(fixture_has_text(&f, "\r\ndate: ") && fixture_has_text(&f, " GMT\r\n"));
+    CHECK(fixture_has_text(&f, "\r\nserver: gatewayd\r\n") &&
+          fixture_has_text(&f, "\r\nx-extra: 1\r\n"));
+    CHECK(!fixture_has_text(&f, "content-type: no"));
     fixture_done(&f);
 }
 
@@ -247,16 +231,6 @@ TEST(answers_while_the_body_still_comes)
     fixture_done(&f);
 }
 
-static bool body_full(struct fixture *f)
-{
-    return f->attached != NULL && exchange_request_room(f->attached) == 0;
-}
-
-static bool body_ended(struct fixture *f)
-{
-    return f->body_ended;
-}
-
 TEST(a_slow_handler_holds_the_client_back)
 {
     enum { SIZE = 1000000 };
@@ -271,14 +245,14 @@ TEST(a_slow_handler_holds_the_client_back)
     fixture_send_text(&f, "POST /wait HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n");
     int64_t before = metrics_sum(METRIC_bytes_received);
     fixture_send(&f, body, 200000);
-    CHECK(fixture_run_until(&f, body_full));
+    CHECK(fixture_run_until(&f, fixture_until_body_full));
     fixture_run_some(&f);
     CHECK_EQ_INT(f.attached->request_body.size, 65536);
     CHECK(metrics_sum(METRIC_bytes_received) - before <= 65536 + 16384 + 100);
     f.hold = false;
     f.attached->handler->on_body(f.attached);
     fixture_send(&f, body + 200000, SIZE - 200000);
-    CHECK(fixture_run_until(&f, body_ended));
+    CHECK(fixture_run_until(&f, fixture_until_body_ended));
     CHECK_EQ_INT(f.body.length, SIZE);
     CHECK_EQ_MEM(f.body.data, body, SIZE);
     fixture_respond(&f, 200, "content-length: 0", "");
@@ -447,7 +421,7 @@ TEST(drain_time_is_bounded)
     fixture_send_text(&f, "POST /hello HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc");
     int64_t before = metrics_sum(METRIC_limit_lingering_close);
     CHECK(fixture_run_until(&f, fixture_until_no_conn));
-    CHECK(has_prefix(&f, HELLO_OK));
+    CHECK(fixture_has_prefix(&f, HELLO_OK));
     CHECK_EQ_INT(metrics_sum(METRIC_limit_lingering_close), before + 1);
     fixture_done(&f);
 }
@@ -469,478 +443,11 @@ TEST(bodies_over_the_limit_get_413)
         fixture_send_text(&f, requests[i]);
         fixture_send(&f, body, i == 0 ? 500 : sizeof body);
         CHECK(fixture_run_until(&f, fixture_until_over));
-        CHECK(f.client.eof && has_prefix(&f, "HTTP/1.1 413 ") && has_text(&f, "connection: close"));
+        CHECK(f.client.eof && fixture_has_prefix(&f, "HTTP/1.1 413 ") &&
+              fixture_has_text(&f, "connection: close"));
         CHECK_EQ_INT(f.gone, i); /* the first is refused before a handler sees it */
         fixture_done(&f);
     }
-}
-
-/* --- ends ------------------------------------------------------------------------------------------ */
-
-TEST(a_half_closed_client_gets_its_answer)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, WAIT);
-    shutdown(f.client.fd, SHUT_WR);
-    CHECK(fixture_run_until(&f, fixture_until_half_closed));
-    CHECK_EQ_INT(f.gone, 0);
-    fixture_run_some(&f);
-    fixture_respond(&f, 200, "content-length: 2", "ok");
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(f.client.eof);
-    CHECK_EQ_STR(strbuf_text(&f.client.got), "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-    CHECK(fixture_run_until(&f, fixture_until_no_conn));
-    CHECK_EQ_INT(f.half_closed, 1);
-    fixture_done(&f);
-}
-
-TEST(pipelined_requests_before_a_half_close_are_answered)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, WAIT HELLO HELLO "GET /cut");
-    shutdown(f.client.fd, SHUT_WR);
-    CHECK(fixture_run_until(&f, fixture_until_half_closed));
-    fixture_respond(&f, 200, "content-length: 0", "");
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(f.client.eof);
-    CHECK_EQ_STR(strbuf_text(&f.client.got),
-                 "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" HELLO_OK HELLO_OK);
-    fixture_done(&f);
-}
-
-TEST(an_end_inside_the_request_is_a_client_that_left)
-{
-    static const char *const requests[] = {
-        "GET /wai",
-        "GET /wait HTTP/1.1\r\nHost",
-        "POST /wait HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab",
-        "POST /wait HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n",
-    };
-    for (size_t i = 0; i < 4; i++) {
-        struct fixture f;
-        fixture_init(&f);
-        fixture_connect(&f);
-        fixture_send_text(&f, requests[i]);
-        shutdown(f.client.fd, SHUT_WR);
-        CHECK(fixture_run_until(&f, fixture_until_no_conn));
-        CHECK_EQ_INT(f.gone, i < 2 ? 0 : 1);
-        CHECK_EQ_INT(f.half_closed, 0);
-        fixture_done(&f);
-    }
-}
-
-TEST(a_reset_is_noticed_while_the_response_is_awaited)
-{
-    for (int full = 0; full < 2; full++) {
-        struct fixture f;
-        fixture_init(&f);
-        fixture_connect(&f);
-        fixture_send_text(&f, WAIT);
-        CHECK(fixture_run_until(&f, fixture_until_attached));
-        for (int i = 0; full && i < 2000; i++) { /* the read buffer is full: nothing is read */
-            fixture_send_text(&f, HELLO);
-        }
-        fixture_run_some(&f);
-        fixture_disconnect(&f, true);
-        CHECK(fixture_run_until(&f, fixture_until_gone));
-        CHECK(conn_list_empty(&f.group.conns));
-        fixture_done(&f);
-    }
-}
-
-TEST(a_reset_is_noticed_after_a_half_close)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, WAIT);
-    shutdown(f.client.fd, SHUT_WR);
-    CHECK(fixture_run_until(&f, fixture_until_half_closed));
-    fixture_disconnect(&f, true);
-    CHECK(fixture_run_until(&f, fixture_until_gone));
-    fixture_done(&f);
-}
-
-TEST(an_aborted_response_never_looks_complete)
-{
-    static const struct {
-        const char *request, *fields;
-        bool reset;
-    } rows[] = {
-        {"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n", "", false},
-        {"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n", "content-length: 9", false},
-        {"GET /wait HTTP/1.0\r\n\r\n", "", true}, /* only a reset tells a cut from an end */
-    };
-    for (size_t i = 0; i < 3; i++) {
-        struct fixture f;
-        fixture_init(&f);
-        fixture_connect(&f);
-        fixture_send_text(&f, rows[i].request);
-        CHECK(fixture_run_until(&f, fixture_until_attached));
-        fixture_respond(&f, 200, rows[i].fields, NULL);
-        fixture_respond_more(&f, "abc");
-        fixture_run_some(&f);
-        CHECK(has_text(&f, "abc"));
-        struct exchange *exchange = f.attached;
-        f.attached = NULL;
-        exchange_fail(exchange, END_WORKER_LOST, SLICE("gone"));
-        CHECK(fixture_run_until(&f, fixture_until_over));
-        CHECK_EQ_INT(f.client.reset, rows[i].reset);
-        CHECK(!has_text(&f, "\r\n0\r\n"));
-        fixture_done(&f);
-    }
-}
-
-TEST(a_lost_worker_before_the_head_is_502)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, WAIT);
-    CHECK(fixture_run_until(&f, fixture_until_attached));
-    struct exchange *exchange = f.attached;
-    f.attached = NULL;
-    exchange_fail(exchange, END_WORKER_LOST, SLICE("gone"));
-    fixture_run_some(&f);
-    CHECK(has_prefix(&f, "HTTP/1.1 502 Bad Gateway\r\n") && !has_text(&f, "connection: close"));
-    fixture_forget(&f);
-    fixture_send_text(&f, HELLO); /* the request was whole: the connection goes on */
-    CHECK(fixture_receives(&f, HELLO_OK));
-    fixture_done(&f);
-}
-
-TEST(refuses_and_lingers)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    int64_t before = metrics_sum(METRIC_h1_refused_host);
-    fixture_send_text(&f, HELLO "GET / HTTP/1.1\r\n\r\n" HELLO HELLO);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(f.client.eof);
-    CHECK(has_prefix(&f, HELLO_OK "HTTP/1.1 400 Bad Request\r\n"));
-    CHECK(has_text(&f, "connection: close\r\n") && has_text(&f, "must have a Host"));
-    CHECK_EQ_INT(metrics_sum(METRIC_h1_refused_host), before + 1);
-    CHECK_EQ_INT(f.heads, 1);
-    fixture_send_text(&f, HELLO);
-    fixture_run_some(&f);
-    CHECK_EQ_INT(f.heads, 1);
-    fixture_disconnect(&f, false);
-    CHECK(fixture_run_until(&f, fixture_until_no_conn));
-    fixture_done(&f);
-}
-
-TEST(refuses_malformed_chunks)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, "POST /wait HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-                          "3\r\nabcd\r\n");
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK_EQ_INT(f.gone, 1);
-    CHECK(f.client.eof && has_prefix(&f, "HTTP/1.1 400 ") && has_text(&f, "connection: close"));
-    fixture_done(&f);
-}
-
-TEST(malformed_chunks_after_the_head_cut_the_response)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, "POST /stream HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
-    CHECK(fixture_receives(&f, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"));
-    fixture_send_text(&f, "x\r\n");
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(!has_text(&f, "0\r\n\r\n"));
-    CHECK_EQ_INT(f.gone, 1);
-    fixture_done(&f);
-}
-
-TEST(http2_with_prior_knowledge_is_refused_for_now)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(f.client.eof && has_prefix(&f, "HTTP/1.1 505 "));
-    fixture_done(&f);
-}
-
-TEST(connection_close_is_honoured)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, "GET /hello HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" HELLO);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(f.client.eof);
-    CHECK_EQ_STR(strbuf_text(&f.client.got), HELLO_CLOSE);
-    CHECK_EQ_INT(f.heads, 1);
-    fixture_done(&f);
-}
-
-TEST(keep_alive_requests_is_a_limit)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.keep_alive_requests = 2;
-    fixture_connect(&f);
-    fixture_send_text(&f, HELLO);
-    CHECK(fixture_receives(&f, HELLO_OK));
-    fixture_send_text(&f, HELLO);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK_EQ_STR(strbuf_text(&f.client.got), HELLO_CLOSE);
-    fixture_done(&f);
-}
-
-TEST(drains)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, HELLO);
-    CHECK(fixture_receives(&f, HELLO_OK));
-    conn_group_drain(&f.group, false);
-    fixture_run_some(&f);
-    CHECK(!conn_list_empty(&f.group.conns)); /* a request may be on its way */
-    fixture_send_text(&f, HELLO);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK_EQ_STR(strbuf_text(&f.client.got), HELLO_CLOSE);
-    fixture_done(&f);
-}
-
-TEST(drains_idle_connections_when_told)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, WAIT);
-    CHECK(fixture_run_until(&f, fixture_until_attached));
-    conn_group_drain(&f.group, true);
-    fixture_run_some(&f);
-    CHECK(f.attached != NULL);
-    fixture_respond(&f, 200, "content-length: 0", "");
-    CHECK(fixture_run_until(&f, fixture_until_no_conn));
-    CHECK(has_text(&f, "connection: close"));
-    f.group.draining = false;
-    fixture_disconnect(&f, false);
-    fixture_connect(&f);
-    fixture_send_text(&f, HELLO); /* lies in the socket when the drain comes */
-    conn_group_drain(&f.group, true);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK_EQ_STR(strbuf_text(&f.client.got), HELLO_CLOSE);
-    fixture_disconnect(&f, false);
-    fixture_connect(&f);
-    conn_group_drain(&f.group, true);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(f.client.eof && f.client.got.length == 0);
-    fixture_done(&f);
-}
-
-TEST(destroy_tells_the_handler)
-{
-    struct fixture f;
-    fixture_init(&f);
-    fixture_connect(&f);
-    fixture_send_text(&f, WAIT);
-    CHECK(fixture_run_until(&f, fixture_until_attached));
-    conn_group_destroy_all(&f.group);
-    CHECK_EQ_INT(f.gone, 1);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    fixture_done(&f);
-}
-
-/* --- deadlines --------------------------------------------------------------------------------------- */
-
-TEST(header_timeout)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.header_timeout = 20 * CLOCK_NS_PER_MS;
-    int64_t before = metrics_sum(METRIC_limit_header_timeout);
-    fixture_connect(&f);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(f.client.eof && f.client.got.length == 0); /* no byte came: nothing to answer */
-    fixture_disconnect(&f, false);
-    fixture_connect(&f);
-    fixture_send_text(&f, "GET / HTTP/1.1\r\nHost:");
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(f.client.eof && has_prefix(&f, "HTTP/1.1 408 ") && has_text(&f, "connection: close"));
-    CHECK_EQ_INT(metrics_sum(METRIC_limit_header_timeout), before + 2);
-    fixture_done(&f);
-}
-
-static void trickle(struct fixture *f)
-{
-    if (f->client.fd >= 0) {
-        (void)!send(f->client.fd, "a", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
-}
-
-TEST(header_timeout_is_a_total)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.header_timeout = 40 * CLOCK_NS_PER_MS;
-    fixture_connect(&f);
-    fixture_send_text(&f, "GET /");
-    f.each_tick = trickle;
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(has_prefix(&f, "HTTP/1.1 408 "));
-    fixture_done(&f);
-}
-
-TEST(keep_alive_timeout)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.keep_alive = 20 * CLOCK_NS_PER_MS;
-    fixture_connect(&f);
-    fixture_send_text(&f, HELLO);
-    int64_t before = metrics_sum(METRIC_limit_keep_alive);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK_EQ_STR(strbuf_text(&f.client.got), HELLO_OK);
-    CHECK_EQ_INT(metrics_sum(METRIC_limit_keep_alive), before + 1);
-    fixture_done(&f);
-}
-
-#define UPLOAD "POST /wait HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nx"
-
-TEST(body_idle)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.body_idle = 20 * CLOCK_NS_PER_MS;
-    fixture_connect(&f);
-    fixture_send_text(&f, UPLOAD);
-    int64_t before = metrics_sum(METRIC_limit_body_idle);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(has_prefix(&f, "HTTP/1.1 408 ") && has_text(&f, "connection: close") && f.client.eof);
-    CHECK_EQ_INT(f.gone, 1);
-    CHECK_EQ_INT(metrics_sum(METRIC_limit_body_idle), before + 1);
-    fixture_done(&f);
-}
-
-TEST(body_min_rate)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.body_min_rate = 10000000;
-    f.settings.body_min_rate_after = 30 * CLOCK_NS_PER_MS;
-    fixture_connect(&f);
-    fixture_send_text(&f, UPLOAD);
-    f.each_tick = trickle;
-    int64_t before = metrics_sum(METRIC_limit_body_min_rate);
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(has_prefix(&f, "HTTP/1.1 408 "));
-    CHECK_EQ_INT(metrics_sum(METRIC_limit_body_min_rate), before + 1);
-    fixture_done(&f);
-}
-
-TEST(the_body_clock_stands_while_we_do_not_read)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.window = 10;
-    f.settings.body_idle = 5 * CLOCK_NS_PER_MS;
-    f.hold = true;
-    fixture_connect(&f);
-    fixture_send_text(&f, "POST /wait HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n"
-                          "01234567890123456789");
-    CHECK(fixture_run_until(&f, body_full));
-    for (int i = 0; i < 4; i++) { /* far longer than body_idle */
-        fixture_run_some(&f);
-    }
-    CHECK_EQ_INT(f.gone, 0);
-    f.hold = false;
-    f.attached->handler->on_body(f.attached);
-    CHECK(fixture_run_until(&f, body_ended));
-    CHECK_EQ_STR(strbuf_text(&f.body), "01234567890123456789");
-    fixture_respond(&f, 200, "content-length: 0", "");
-    CHECK(fixture_receives(&f, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
-    fixture_done(&f);
-}
-
-TEST(the_body_clock_stands_before_100)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.body_idle = 5 * CLOCK_NS_PER_MS;
-    fixture_connect(&f);
-    fixture_send_text(&f, EXPECT);
-    CHECK(fixture_run_until(&f, fixture_until_attached));
-    for (int i = 0; i < 4; i++) {
-        fixture_run_some(&f);
-    }
-    CHECK_EQ_INT(f.gone, 0);
-    exchange_continue(f.attached); /* from now on it is the client's turn */
-    CHECK(fixture_run_until(&f, fixture_until_gone));
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(has_text(&f, "HTTP/1.1 408 "));
-    fixture_done(&f);
-}
-
-static void produce_for_ever(struct fixture *f)
-{
-    static char piece[4096];
-    while (f->attached != NULL && f->attached->response_body.size < 65536) {
-        REQUIRE(exchange_respond_body(f->attached, piece, sizeof piece) == ERROR_NONE);
-    }
-}
-
-TEST(write_stall)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.write_stall = 100 * CLOCK_NS_PER_MS;
-    fixture_connect(&f);
-    f.client.paused = true;
-    fixture_send_text(&f, WAIT);
-    CHECK(fixture_run_until(&f, fixture_until_attached));
-    fixture_respond(&f, 200, "", NULL);
-    f.each_tick = produce_for_ever;
-    int64_t before = metrics_sum(METRIC_limit_write_stall);
-    CHECK(fixture_run_until(&f, fixture_until_gone));
-    CHECK(fixture_run_until(&f, fixture_until_no_conn));
-    CHECK_EQ_INT(metrics_sum(METRIC_limit_write_stall), before + 1);
-    f.client.paused = false;
-    CHECK(fixture_run_until(&f, fixture_until_over));
-    CHECK(f.client.reset);
-    fixture_done(&f);
-}
-
-static void sip(struct fixture *f)
-{
-    char piece[1024];
-    produce_for_ever(f);
-    if (f->client.fd >= 0) {
-        (void)!recv(f->client.fd, piece, sizeof piece, MSG_DONTWAIT);
-    }
-}
-
-TEST(min_send_rate)
-{
-    struct fixture f;
-    fixture_init(&f);
-    f.settings.min_send_rate = 1000000000;
-    f.settings.min_send_rate_after = 50 * CLOCK_NS_PER_MS;
-    fixture_connect(&f);
-    f.client.paused = true;
-    fixture_send_text(&f, WAIT);
-    CHECK(fixture_run_until(&f, fixture_until_attached));
-    fixture_respond(&f, 200, "", NULL);
-    f.each_tick = sip;
-    int64_t before = metrics_sum(METRIC_limit_min_send_rate);
-    CHECK(fixture_run_until(&f, fixture_until_no_conn));
-    CHECK_EQ_INT(metrics_sum(METRIC_limit_min_send_rate), before + 1);
-    CHECK_EQ_INT(f.gone, 1);
-    fixture_done(&f);
 }
 
 /* --- memory -------------------------------------------------------------------------------------------- */
