@@ -60,7 +60,6 @@ class HttpCycle:
         "chunks",
         "credit_waiters",
         "disconnected",
-        "expect",
         "gone",
         "head",
         "hints",
@@ -97,7 +96,6 @@ class HttpCycle:
         self.body_ended = ended
         self.body_aborted = False
         self.request_read = False  # the application was given more_body False
-        self.expect = not ended and stream.recv_left == 0
         self.disconnected = False  # receive() says so
         self.gone = False  # send() says so as well
         self.receive_waiters: list[asyncio.Future[None]] | None = None
@@ -155,10 +153,8 @@ class HttpCycle:
                 return {"type": "http.request", "body": b"", "more_body": False}
             if self.disconnected or self.phase == COMPLETE:
                 return {"type": "http.disconnect"}
-            if self.expect:
-                self.expect = False
-                if self.session.open_window(self.stream):
-                    self.link.wrote()
+            if self.stream.expect and self.session.open_window(self.stream):
+                self.link.wrote()
             if self.receive_waiters is None:
                 self.receive_waiters = []
             # The future only wakes: what it announces stays in self.chunks, so that a cancelled
@@ -369,7 +365,7 @@ class HttpCycle:
                 raise TypeError(f"status must be an int, not {type(status).__name__}")
             if not 102 <= status <= 199:
                 raise ValueError(f"status {status} is no informational status that can be sent")
-        if self.phase == START or self.head is not None:
+        if self.phase == START or (self.phase == BODY and self.head is not None):
             if self.gone:
                 raise ClientDisconnected
             if self.hints and self.stream.informational < MAX_INFORMATIONAL:
@@ -435,6 +431,7 @@ class HttpCycle:
                 "without a response" if self.phase == START else "before its response was complete"
             )
             self.service.log.error("the application returned %s: %s", what, self._name())
+            self.head = None  # what is held must not follow the RESET
             self.session.send_reset(stream, ERROR_APP_INCOMPLETE, done=True)
         self.link.wrote()
 
@@ -450,6 +447,7 @@ class HttpCycle:
             # The response was complete before the exception: the client gets it.
             self._send_tail(FLAG_END_STREAM | FLAG_DONE)
         else:
+            self.head = None
             self.session.send_reset(self.stream, code, done=True)
         self.link.wrote()
 

@@ -218,6 +218,8 @@ class Session:
             return
         ended = flags & FLAG_END_STREAM != 0
         stream = self.streams[stream_id] = Stream(stream_id, self._window, window, ended)
+        if flags & FLAG_EXPECT:
+            stream.expect = True
         events.append(RequestReceived(stream, head, body, ended))
 
     def _check_data(self, stream: Stream, length: int) -> None:
@@ -545,6 +547,7 @@ class Session:
 
     def open_window(self, stream: Stream) -> bool:
         """Grant the first window of a request with EXPECT (R68); True when it was queued."""
+        stream.expect = False
         if stream.recv_ended or stream.gone or stream.id not in self.streams:
             return False
         self._send_window(stream, self._window)

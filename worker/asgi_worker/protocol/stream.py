@@ -22,6 +22,7 @@ class Stream:
 
     __slots__ = (
         "disconnect",
+        "expect",
         "file_pending",
         "gone",
         "handler",
@@ -43,6 +44,7 @@ class Stream:
         self.recv_ended = recv_ended  # END_STREAM or BODY_ABORTED came in
         self.send_ended = False  # END_STREAM, RESET or REFUSED went out
         self.gone = False  # the gateway ended the stream: only RESET and DONE may go out
+        self.expect = False  # the client waits for 100: no credit was granted yet
         self.disconnect = 0
         self.informational = 0  # 1xx heads that went out
         self.file_pending = False
