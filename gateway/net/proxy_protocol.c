@@ -152,12 +152,12 @@ static void v2_finish(struct proxy_reader *reader)
 
 static enum error v2_byte(struct proxy_reader *reader, uint8_t byte)
 {
-    if (reader->length < PROXY_V2_KEPT) {
-        reader->data[reader->length] = byte;
+    size_t at = reader->length++;
+    if (at < PROXY_V2_KEPT) {
+        reader->data[at] = byte;
     }
-    reader->length++;
-    if (reader->length <= sizeof(v2_start)) {
-        return byte == v2_start[reader->length - 1] ? ERROR_AGAIN : ERROR_PROTOCOL;
+    if (at < sizeof(v2_start)) {
+        return byte == v2_start[at] ? ERROR_AGAIN : ERROR_PROTOCOL;
     }
     if (reader->length == V2_FIXED && v2_check(reader) != ERROR_AGAIN) {
         return ERROR_PROTOCOL;

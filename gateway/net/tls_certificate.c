@@ -167,7 +167,7 @@ enum error tls_certificates_read(struct slice path, STACK_OF(X509) * *ret_certif
                                  size_t text_size)
 {
     struct complaint complaint = {path, text, text_size};
-    struct file_bytes bytes;
+    struct file_bytes bytes = {NULL, 0};
     enum error error = read_file(&complaint, false, &bytes);
     if (error != ERROR_NONE) {
         return error;
@@ -298,7 +298,7 @@ static enum error load_key(const struct tls_certificate_settings *settings,
                            struct tls_certificate *made, char *text, size_t text_size)
 {
     struct complaint complaint = {settings->key, text, text_size};
-    struct file_bytes bytes;
+    struct file_bytes bytes = {NULL, 0};
     enum error error = read_file(&complaint, true, &bytes);
     if (error != ERROR_NONE) {
         return error;

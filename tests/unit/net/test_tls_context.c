@@ -41,33 +41,34 @@ static enum error try_files(const char *cert, const char *key, const char *passw
     return error;
 }
 
-TEST(tls_context_explains_bad_files)
+static const struct {
+    const char *cert, *key, *password;
+    const char *says; /* NULL: good */
+} file_rows[] = {
+    {"good.pem", "good.key", NULL, NULL},
+    {"good.pem", "other.key", NULL, "does not belong to the key"},
+    {"missing.pem", "good.key", NULL, "missing.pem: cannot open: No such file or directory"},
+    {"good.pem", "missing.key", NULL, "missing.key: cannot open: No such file or directory"},
+    {"good.pem", "open.key", NULL, "open.key: the private key is open to every user (mode 0644)"},
+    {"good.pem", "group.key", NULL, NULL},
+    {"good.pem", "secret.key", "pass word", NULL},
+    {"good.pem", "secret.key", "wrong", "is the password the right one?"},
+    {"good.pem", "secret.key", NULL, "encrypted and no password is set"},
+    {"good.key", "good.key", NULL, "no certificate in PEM form"},
+    {"good.pem", "empty", NULL, "empty: no private key in PEM form"},
+    {"empty", "good.key", NULL, "empty: no certificate in PEM form"},
+    {"damaged.pem", "good.key", NULL, "damaged.pem: certificate 1 is damaged"},
+    {"chain.pem", "leaf.key", NULL, NULL},
+    {"backwards.pem", "leaf.key", NULL, "does not belong to the key"},
+    {"unrelated.pem", "leaf.key", NULL, "certificate 2 did not issue the one before it"},
+    {"weak.pem", "weak.key", NULL, "key too small"},
+    {"old.pem", "old.key", NULL, NULL}, /* a warning only */
+    {".", "good.key", NULL, "not a regular file"},
+};
+
+/* The files that the rows name. */
+static void write_files(void)
 {
-    static const struct {
-        const char *cert, *key, *password;
-        const char *says; /* NULL: good */
-    } rows[] = {
-        {"good.pem", "good.key", NULL, NULL},
-        {"good.pem", "other.key", NULL, "does not belong to the key"},
-        {"missing.pem", "good.key", NULL, "missing.pem: cannot open: No such file or directory"},
-        {"good.pem", "missing.key", NULL, "missing.key: cannot open: No such file or directory"},
-        {"good.pem", "open.key", NULL,
-         "open.key: the private key is open to every user (mode 0644)"},
-        {"good.pem", "group.key", NULL, NULL},
-        {"good.pem", "secret.key", "pass word", NULL},
-        {"good.pem", "secret.key", "wrong", "is the password the right one?"},
-        {"good.pem", "secret.key", NULL, "encrypted and no password is set"},
-        {"good.key", "good.key", NULL, "no certificate in PEM form"},
-        {"good.pem", "empty", NULL, "empty: no private key in PEM form"},
-        {"empty", "good.key", NULL, "empty: no certificate in PEM form"},
-        {"damaged.pem", "good.key", NULL, "damaged.pem: certificate 1 is damaged"},
-        {"chain.pem", "leaf.key", NULL, NULL},
-        {"backwards.pem", "leaf.key", NULL, "does not belong to the key"},
-        {"unrelated.pem", "leaf.key", NULL, "certificate 2 did not issue the one before it"},
-        {"weak.pem", "weak.key", NULL, "key too small"},
-        {"old.pem", "old.key", NULL, NULL}, /* a warning only */
-        {".", "good.key", NULL, "not a regular file"},
-    };
     struct authority root = support_issue(&(struct wish){"Root", NULL, KEY_EC, 0, 0, true}, NULL);
     struct authority leaf =
         support_issue(&(struct wish){"leaf", "DNS:leaf", KEY_EC, 0, 0, false}, &root);
@@ -91,25 +92,29 @@ TEST(tls_context_explains_bad_files)
     X509_sign(weak.certificate, weak.key, EVP_sha256());
     support_write_certificate("weak.pem", weak.certificate, NULL);
     support_write_key("weak.key", weak.key, NULL, 0600);
+    support_authority_done(&root);
+    support_authority_done(&leaf);
+    support_authority_done(&good);
+    support_authority_done(&weak);
+}
 
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+TEST(tls_context_explains_bad_files)
+{
+    write_files();
+    for (size_t i = 0; i < sizeof(file_rows) / sizeof(file_rows[0]); i++) {
         uint64_t live = mem_live();
-        enum error error = try_files(rows[i].cert, rows[i].key, rows[i].password);
+        enum error error = try_files(file_rows[i].cert, file_rows[i].key, file_rows[i].password);
         CHECK_EQ_INT(mem_live(), live);
-        if (rows[i].says == NULL) {
+        if (file_rows[i].says == NULL) {
             CHECK_EQ_STR(error_text, "");
             CHECK_EQ_INT(error, ERROR_NONE);
             continue;
         }
         CHECK_EQ_INT(error, ERROR_INVALID);
-        if (strstr(error_text, rows[i].says) == NULL) {
-            CHECK_EQ_STR(error_text, rows[i].says);
+        if (strstr(error_text, file_rows[i].says) == NULL) {
+            CHECK_EQ_STR(error_text, file_rows[i].says);
         }
     }
-    support_authority_done(&root);
-    support_authority_done(&leaf);
-    support_authority_done(&good);
-    support_authority_done(&weak);
 }
 
 static enum error try_settings(void (*change)(struct tls_settings *settings))
