@@ -51,11 +51,12 @@ static inline void credit_out_pay(struct credit_out *credit, uint32_t cost)
     credit->available -= cost;
 }
 
-/* What the peer may send us. available + consumed + held == window, always. */
+/* What the peer may send us. available + consumed + held + overhead == window, always. */
 struct credit_in {
     uint32_t available; /* the peer's credit, as far as WINDOWs were made */
     uint32_t consumed;  /* used and done with, not granted again yet */
     uint32_t held;      /* payload bytes that the user has and has not released */
+    uint32_t overhead;  /* what the frames of these bytes cost besides */
     uint32_t window;
 };
 
@@ -64,7 +65,8 @@ static inline void credit_in_init(struct credit_in *credit, uint32_t window)
     *credit = (struct credit_in){.available = window, .window = window};
 }
 
-/* A frame came. False: it costs more than the peer has (SPEC R67). Its overhead is done with at once, its payload is held. */
+/* A frame came. False: it costs more than the peer has (SPEC R67). Its payload is held, and with it its overhead, so that small
+ * frames are not free (SPEC R70); a frame without payload is done with at once. */
 static inline bool credit_in_take(struct credit_in *credit, uint32_t payload)
 {
     if (payload > credit->available ||
@@ -72,17 +74,26 @@ static inline bool credit_in_take(struct credit_in *credit, uint32_t payload)
         return false;
     }
     credit->available -= payload + FRAME_DATA_OVERHEAD;
-    credit->consumed += FRAME_DATA_OVERHEAD;
+    if (payload == 0) {
+        credit->consumed += FRAME_DATA_OVERHEAD;
+    } else {
+        credit->overhead += FRAME_DATA_OVERHEAD;
+    }
     credit->held += payload;
     return true;
 }
 
-/* The user is done with payload bytes. */
+/* The user is done with payload bytes: they are given back with their share of the overhead, all of it with the last. */
 static inline void credit_in_release(struct credit_in *credit, uint32_t payload)
 {
     REQUIRE(payload <= credit->held);
+    if (payload == 0) {
+        return;
+    }
+    uint32_t share = (uint32_t)((uint64_t)credit->overhead * payload / credit->held);
     credit->held -= payload;
-    credit->consumed += payload;
+    credit->overhead -= share;
+    credit->consumed += payload + share;
 }
 
 /* The increment of the WINDOW that is due now, 0: none (SPEC R70). */
