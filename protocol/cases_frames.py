@@ -96,82 +96,82 @@ def good() -> list[Case]:
     ]
 
 
+DATA = Frame("DATA", b"abc", stream=1)
+TOO_LONG = 65537
+BAD: list[Case] = [
+    error("frame-too-long", "R3 R7", "worker", "FRAME_SIZE", Frame("DATA", stream=1, length=TOO_LONG)),
+    error("frame-4-gib", "R3 R7", "worker", "FRAME_SIZE", DATA, Frame("DATA", stream=1, length=0xFFFFFFFF)),
+    error("ignorable-too-long", "R7 R8", "worker", "FRAME_SIZE", Frame(200, length=TOO_LONG)),
+    error("hello-too-long", "R7", "worker", "FRAME_SIZE", Frame("HELLO", length=16385)),
+    error("goaway-text-too-long", "R7", "worker", "FRAME_SIZE", Frame("GOAWAY", code="DRAINING", length=1025)),
+    error("ws-reason-too-long", "R7", "worker", "FRAME_SIZE", Frame("WS_CLOSE", code=1000, stream=1, length=124)),
+    error("done-with-payload", "R7", "worker", "FRAME_SIZE", Frame("DONE", b"x", stream=1)),
+    error("window-with-payload", "R7", "gateway", "FRAME_SIZE", Frame("WINDOW", b"x", stream=1, aux=1)),
+    error("file-short", "R7 R98", "worker", "PROTOCOL", Frame("FILE", bytes(15), stream=1)),
+    error("file-long", "R7 R98", "worker", "FRAME_SIZE", Frame("FILE", bytes(17), stream=1)),
+    error("response-empty", "R7 R49", "worker", "PROTOCOL", Frame("RESPONSE", code=200, stream=1)),
+    error("request-empty", "R7", "gateway", "PROTOCOL", Frame("REQUEST", stream=1)),
+    error("trailers-empty", "R7", "worker", "PROTOCOL", Frame("TRAILERS", b"", "END_STREAM", stream=1)),
+    error("hello-empty", "R7", "worker", "PROTOCOL", Frame("HELLO")),
+    error("type-zero", "R8", "worker", "PROTOCOL", Frame(0)),
+    error("type-10", "R8", "gateway", "PROTOCOL", Frame(10)),
+    error("type-15", "R8", "worker", "PROTOCOL", Frame(15)),
+    error("type-30", "R8", "gateway", "PROTOCOL", Frame(30, stream=1)),
+    error("type-127", "R8", "worker", "PROTOCOL", DATA, Frame(127)),
+    error("trailers-without-end", "R11", "worker", "PROTOCOL", Frame("TRAILERS", NO_FIELDS, stream=1)),
+    error("response-status-99", "R12", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL", 99, 1)),
+    error("response-status-0", "R12", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, code=0, stream=1)),
+    error("response-status-1000", "R12", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, code=1000, stream=1)),
+    error("ws-close-999", "R12 R87", "worker", "PROTOCOL", Frame("WS_CLOSE", code=999, stream=1)),
+    error("ws-close-5000", "R12 R87", "gateway", "PROTOCOL", Frame("WS_CLOSE", code=5000, stream=1)),
+    error("ws-close-no-code", "R12", "worker", "PROTOCOL", Frame("WS_CLOSE", stream=1)),
+    error("reset-no-code", "R12", "worker", "PROTOCOL", Frame("RESET", stream=1)),
+    error("reset-code-24", "R12", "worker", "PROTOCOL", Frame("RESET", code=24, stream=1)),
+    error("reset-code-65535", "R12", "gateway", "PROTOCOL", Frame("RESET", code=65535, stream=1)),
+    error("window-zero", "R13", "worker", "PROTOCOL", Frame("WINDOW", stream=1)),
+    error("conn-zero", "R13", "gateway", "PROTOCOL", Frame("CONN", b"\x80")),
+    error("conn-end-zero", "R13", "gateway", "PROTOCOL", Frame("CONN_END")),
+    error("response-aux-long", "R14", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, code=200, stream=1, aux=4)),
+    error("request-aux-long", "R14", "gateway", "PROTOCOL", Frame("REQUEST", b"\x9d", stream=1, aux=0xFFFFFFFF)),
+    error("data-done-without-end", "R15", "worker", "PROTOCOL", Frame("DATA", b"x", "DONE", stream=1)),
+    error("response-done-without-end", "R15", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "DONE", 200, 1)),
+    error("informational-200", "R16", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL", 200, 1)),
+    error("final-103", "R16", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "", 103, 1)),
+    error(
+        "informational-end",
+        "R16",
+        "worker",
+        "PROTOCOL",
+        Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL|END_STREAM", 103, 1),
+    ),
+    error(
+        "informational-done",
+        "R16",
+        "worker",
+        "PROTOCOL",
+        Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL|END_STREAM|DONE", 103, 1),
+    ),
+    error(
+        "informational-body",
+        "R16",
+        "worker",
+        "PROTOCOL",
+        Frame("RESPONSE", NO_FIELDS + b"x", "INFORMATIONAL", 103, 1, 3),
+    ),
+    error("expect-end", "R17", "gateway", "PROTOCOL", Frame("REQUEST", b"\x9d", "EXPECT|END_STREAM", stream=1)),
+    error("expect-body", "R17", "gateway", "PROTOCOL", Frame("REQUEST", b"\x9dx", "EXPECT", stream=1, aux=1)),
+    error("data-empty", "R18", "worker", "PROTOCOL", Frame("DATA", stream=1)),
+    error("data-empty-from-gateway", "R18", "gateway", "PROTOCOL", Frame("DATA", stream=1)),
+    error("ws-empty-more", "R18", "gateway", "PROTOCOL", Frame("WS_MSG", b"", "MORE", stream=1)),
+]
+
+
 def bad() -> list[Case]:
-    data = Frame("DATA", b"abc", stream=1)
-    long = 65537
-    cases = [
-        error("frame-too-long", "R3 R7", "worker", "FRAME_SIZE", Frame("DATA", stream=1, length=long)),
-        error("frame-4-gib", "R3 R7", "worker", "FRAME_SIZE", data, Frame("DATA", stream=1, length=0xFFFFFFFF)),
-        error("ignorable-too-long", "R7 R8", "worker", "FRAME_SIZE", Frame(200, length=long)),
-        error("hello-too-long", "R7", "worker", "FRAME_SIZE", Frame("HELLO", length=16385)),
-        error("goaway-text-too-long", "R7", "worker", "FRAME_SIZE", Frame("GOAWAY", code="DRAINING", length=1025)),
-        error("ws-reason-too-long", "R7", "worker", "FRAME_SIZE", Frame("WS_CLOSE", code=1000, stream=1, length=124)),
-        error("done-with-payload", "R7", "worker", "FRAME_SIZE", Frame("DONE", b"x", stream=1)),
-        error("window-with-payload", "R7", "gateway", "FRAME_SIZE", Frame("WINDOW", b"x", stream=1, aux=1)),
-        error("file-short", "R7 R98", "worker", "PROTOCOL", Frame("FILE", bytes(15), stream=1)),
-        error("file-long", "R7 R98", "worker", "FRAME_SIZE", Frame("FILE", bytes(17), stream=1)),
-        error("response-empty", "R7 R49", "worker", "PROTOCOL", Frame("RESPONSE", code=200, stream=1)),
-        error("request-empty", "R7", "gateway", "PROTOCOL", Frame("REQUEST", stream=1)),
-        error("trailers-empty", "R7", "worker", "PROTOCOL", Frame("TRAILERS", b"", "END_STREAM", stream=1)),
-        error("hello-empty", "R7", "worker", "PROTOCOL", Frame("HELLO")),
-        error("type-zero", "R8", "worker", "PROTOCOL", Frame(0)),
-        error("type-10", "R8", "gateway", "PROTOCOL", Frame(10)),
-        error("type-15", "R8", "worker", "PROTOCOL", Frame(15)),
-        error("type-30", "R8", "gateway", "PROTOCOL", Frame(30, stream=1)),
-        error("type-127", "R8", "worker", "PROTOCOL", data, Frame(127)),
-        error("trailers-without-end", "R11", "worker", "PROTOCOL", Frame("TRAILERS", NO_FIELDS, stream=1)),
-        error("response-status-99", "R12", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL", 99, 1)),
-        error("response-status-0", "R12", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, code=0, stream=1)),
-        error("response-status-1000", "R12", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, code=1000, stream=1)),
-        error("ws-close-999", "R12 R87", "worker", "PROTOCOL", Frame("WS_CLOSE", code=999, stream=1)),
-        error("ws-close-5000", "R12 R87", "gateway", "PROTOCOL", Frame("WS_CLOSE", code=5000, stream=1)),
-        error("ws-close-no-code", "R12", "worker", "PROTOCOL", Frame("WS_CLOSE", stream=1)),
-        error("reset-no-code", "R12", "worker", "PROTOCOL", Frame("RESET", stream=1)),
-        error("reset-code-24", "R12", "worker", "PROTOCOL", Frame("RESET", code=24, stream=1)),
-        error("reset-code-65535", "R12", "gateway", "PROTOCOL", Frame("RESET", code=65535, stream=1)),
-        error("window-zero", "R13", "worker", "PROTOCOL", Frame("WINDOW", stream=1)),
-        error("conn-zero", "R13", "gateway", "PROTOCOL", Frame("CONN", b"\x80")),
-        error("conn-end-zero", "R13", "gateway", "PROTOCOL", Frame("CONN_END")),
-        error(
-            "response-aux-long", "R14", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, code=200, stream=1, aux=4)
-        ),
-        error("request-aux-long", "R14", "gateway", "PROTOCOL", Frame("REQUEST", b"\x9d", stream=1, aux=0xFFFFFFFF)),
-        error("data-done-without-end", "R15", "worker", "PROTOCOL", Frame("DATA", b"x", "DONE", stream=1)),
-        error("response-done-without-end", "R15", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "DONE", 200, 1)),
-        error("informational-200", "R16", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL", 200, 1)),
-        error("final-103", "R16", "worker", "PROTOCOL", Frame("RESPONSE", NO_FIELDS, "", 103, 1)),
-        error(
-            "informational-end",
-            "R16",
-            "worker",
-            "PROTOCOL",
-            Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL|END_STREAM", 103, 1),
-        ),
-        error(
-            "informational-done",
-            "R16",
-            "worker",
-            "PROTOCOL",
-            Frame("RESPONSE", NO_FIELDS, "INFORMATIONAL|END_STREAM|DONE", 103, 1),
-        ),
-        error(
-            "informational-body",
-            "R16",
-            "worker",
-            "PROTOCOL",
-            Frame("RESPONSE", NO_FIELDS + b"x", "INFORMATIONAL", 103, 1, 3),
-        ),
-        error("expect-end", "R17", "gateway", "PROTOCOL", Frame("REQUEST", b"\x9d", "EXPECT|END_STREAM", stream=1)),
-        error("expect-body", "R17", "gateway", "PROTOCOL", Frame("REQUEST", b"\x9dx", "EXPECT", stream=1, aux=1)),
-        error("data-empty", "R18", "worker", "PROTOCOL", Frame("DATA", stream=1)),
-        error("data-empty-from-gateway", "R18", "gateway", "PROTOCOL", Frame("DATA", stream=1)),
-        error("ws-empty-more", "R18", "gateway", "PROTOCOL", Frame("WS_MSG", b"", "MORE", stream=1)),
-    ]
     small = error("frame-over-32768", "R7", "worker", "FRAME_SIZE", Frame("DATA", stream=1, length=32769))
     small.keys.append("max_frame: 32768")
     large = ok("frame-of-100000", "R7", "worker", Frame("DATA", b"y" * 100000, stream=1))
     large.keys.append("max_frame: 1048576")
-    return [*cases, small, large]
+    return [*BAD, small, large]
 
 
 def from_table() -> list[Case]:

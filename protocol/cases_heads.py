@@ -76,228 +76,228 @@ def request_seen(**changes: str | Lines) -> Lines:
     return lines
 
 
-def good_requests() -> list[Case]:
-    many = [(b"x-%d" % n, b"v" * n) for n in range(40)]
-    long_path = "/" + "p" * 300
-    return [
-        ok("request-plain", "R42", "request", pack(request()), request_seen()),
-        ok(
-            "request-full",
-            "R42 R43 R44",
-            "request",
-            pack(
-                request(
-                    method="POST",
-                    http_version="2",
-                    scheme="https",
-                    path="/caf\u00e9/a b",
-                    raw_path=b"/caf%C3%A9/a%20b",
-                    query=b"q=1&r=%00",
-                    root_path="/shop",
-                    client=b"2001:db8::1\x0065535",
-                    server=b"example.com\x00443",
-                    fields=fields(
-                        HOST,
-                        (b"cookie", b"a=1; b=2"),
-                        (b"accept", b"*/*"),
-                        (b"accept", b"text/html"),
-                        (b"x-empty", b""),
-                    ),
-                    tls=[0x0304, 0x1301, 7],
-                    extensions={"trailers": True, "early_hints": True, "priority": [3, False], "early_data": True},
-                )
-            ),
-            request_seen(
-                method='"POST"',
-                http_version='"2"',
-                scheme='"https"',
-                path='"/caf\\xc3\\xa9/a b"',
-                raw_path='"/caf%C3%A9/a%20b"',
-                query='"q=1&r=%00"',
-                root_path='"/shop"',
-                client='"2001:db8::1" 65535',
-                server='"example.com" 443',
-                header=[
-                    '"host" "example.com"',
-                    '"cookie" "a=1; b=2"',
-                    '"accept" "*/*"',
-                    '"accept" "text/html"',
-                    '"x-empty" ""',
-                ],
-                tls="772 4865 7",
-                extension=["trailers true", "early_hints true", "priority 3 false", "early_data true"],
-            ),
-        ),  # fmt: skip
-        ok(
-            "request-websocket",
-            "R46 R84",
-            "request",
-            pack(request(kind=1, scheme="wss", fields=fields(HOST, (b"sec-websocket-protocol", b"chat, superchat")))),
-            request_seen(
-                kind="1", scheme='"wss"', header=['"host" "example.com"', '"sec-websocket-protocol" "chat, superchat"']
-            ),
-        ),  # fmt: skip
-        ok(
-            "request-no-fields",
-            "R39",
-            "request",
-            pack(request(http_version="1.0", fields=b"")),
-            request_seen(http_version='"1.0"', header=[]),
-        ),  # fmt: skip
-        ok(
-            "request-empty-value",
-            "R39",
-            "request",
-            pack(request(fields=fields((b"a", b"")))),
-            request_seen(header=['"a" ""']),
-        ),  # fmt: skip
-        ok(
-            "request-many-fields",
-            "R39",
-            "request",
-            pack(request(fields=fields(*many))),
-            request_seen(header=[f"{quote(n)} {quote(v)}" for n, v in many]),
-        ),  # fmt: skip
-        ok(
-            "request-long-field",
-            "R39",
-            "request",
-            pack(request(fields=fields(HOST, (b"cookie", b"c" * 20000)))),
-            request_seen(header=['"host" "example.com"', f'"cookie" {quote(b"c" * 20000)}']),
-        ),  # fmt: skip
-        ok(
-            "request-obs-text",
-            "R40",
-            "request",
-            pack(request(fields=fields((b"x", b"\xe9\tz")))),
-            request_seen(header=['"x" "\\xe9\\x09z"']),
-        ),  # fmt: skip
-        ok("request-long-path", "R42", "request", pack(request(path=long_path)), request_seen(path=quote(long_path))),
-        ok("request-no-client", "R43", "request", pack(request(client=None)), request_seen(client="nil")),
-        ok(
-            "request-unix-server",
-            "R43",
-            "request",
-            pack(request(server=b"/run/g.sock\0")),
-            request_seen(server='"/run/g.sock" -'),
+MANY = [(b"x-%d" % n, b"v" * n) for n in range(40)]
+LONG_PATH = "/" + "p" * 300
+GOOD_REQUESTS = [
+    ok("request-plain", "R42", "request", pack(request()), request_seen()),
+    ok(
+        "request-full",
+        "R42 R43 R44",
+        "request",
+        pack(
+            request(
+                method="POST",
+                http_version="2",
+                scheme="https",
+                path="/caf\u00e9/a b",
+                raw_path=b"/caf%C3%A9/a%20b",
+                query=b"q=1&r=%00",
+                root_path="/shop",
+                client=b"2001:db8::1\x0065535",
+                server=b"example.com\x00443",
+                fields=fields(
+                    HOST,
+                    (b"cookie", b"a=1; b=2"),
+                    (b"accept", b"*/*"),
+                    (b"accept", b"text/html"),
+                    (b"x-empty", b""),
+                ),
+                tls=[0x0304, 0x1301, 7],
+                extensions={"trailers": True, "early_hints": True, "priority": [3, False], "early_data": True},
+            )
         ),
-        ok("request-undecodable-path", "R42", "request", pack(request(path="/%ff")), request_seen(path='"/%ff"')),
-        ok(
-            "request-path-nul",
-            "R42",
-            "request",
-            pack(request(path="/a\0b", raw_path=b"/a%00b")),
-            request_seen(path='"/a\\x00b"', raw_path='"/a%00b"'),
-        ),  # fmt: skip
-        ok(
-            "request-unknown-extension",
-            "R37",
-            "request",
-            pack(request(extensions={"later": [1, [2]], "trailers": True})),
-            request_seen(extension=["trailers true"]),
-            canonical=False,
-        ),  # fmt: skip
-        ok("request-empty-extensions", "R37", "request", pack(request(extensions={})), request_seen(), canonical=False),
-        ok(
-            "request-wide-integers",
-            "R35",
-            "request",
-            b"\xdc\x00\x0d\xcf" + bytes(8) + pack(request(method=Str("GET")))[2:],
-            request_seen(),
-            canonical=False,
+        request_seen(
+            method='"POST"',
+            http_version='"2"',
+            scheme='"https"',
+            path='"/caf\\xc3\\xa9/a b"',
+            raw_path='"/caf%C3%A9/a%20b"',
+            query='"q=1&r=%00"',
+            root_path='"/shop"',
+            client='"2001:db8::1" 65535',
+            server='"example.com" 443',
+            header=[
+                '"host" "example.com"',
+                '"cookie" "a=1; b=2"',
+                '"accept" "*/*"',
+                '"accept" "text/html"',
+                '"x-empty" ""',
+            ],
+            tls="772 4865 7",
+            extension=["trailers true", "early_hints true", "priority 3 false", "early_data true"],
         ),
-        ok(
-            "request-array32",
-            "R35 R36",
-            "request",
-            b"\xdd\x00\x00\x00\x0d" + pack(request())[1:],
-            request_seen(),
-            canonical=False,
+    ),  # fmt: skip
+    ok(
+        "request-websocket",
+        "R46 R84",
+        "request",
+        pack(request(kind=1, scheme="wss", fields=fields(HOST, (b"sec-websocket-protocol", b"chat, superchat")))),
+        request_seen(
+            kind="1", scheme='"wss"', header=['"host" "example.com"', '"sec-websocket-protocol" "chat, superchat"']
         ),
-        ok(
-            "request-bin32",
-            "R35",
-            "request",
-            pack(request()).replace(pack(fields(HOST)), b"\xc6\x00\x00\x00\x10" + fields(HOST)),
-            request_seen(),
-            canonical=False,
-        ),  # fmt: skip
-        ok(
-            "request-tls-no-conn",
-            "R101",
-            "request",
-            pack(request(scheme="https", tls=[771, 49199, 0])),
-            request_seen(scheme='"https"', tls="771 49199 0"),
-        ),  # fmt: skip
-    ]
+    ),  # fmt: skip
+    ok(
+        "request-no-fields",
+        "R39",
+        "request",
+        pack(request(http_version="1.0", fields=b"")),
+        request_seen(http_version='"1.0"', header=[]),
+    ),  # fmt: skip
+    ok(
+        "request-empty-value",
+        "R39",
+        "request",
+        pack(request(fields=fields((b"a", b"")))),
+        request_seen(header=['"a" ""']),
+    ),  # fmt: skip
+    ok(
+        "request-many-fields",
+        "R39",
+        "request",
+        pack(request(fields=fields(*MANY))),
+        request_seen(header=[f"{quote(n)} {quote(v)}" for n, v in MANY]),
+    ),  # fmt: skip
+    ok(
+        "request-long-field",
+        "R39",
+        "request",
+        pack(request(fields=fields(HOST, (b"cookie", b"c" * 20000)))),
+        request_seen(header=['"host" "example.com"', f'"cookie" {quote(b"c" * 20000)}']),
+    ),  # fmt: skip
+    ok(
+        "request-obs-text",
+        "R40",
+        "request",
+        pack(request(fields=fields((b"x", b"\xe9\tz")))),
+        request_seen(header=['"x" "\\xe9\\x09z"']),
+    ),  # fmt: skip
+    ok("request-long-path", "R42", "request", pack(request(path=LONG_PATH)), request_seen(path=quote(LONG_PATH))),
+    ok("request-no-client", "R43", "request", pack(request(client=None)), request_seen(client="nil")),
+    ok(
+        "request-unix-server",
+        "R43",
+        "request",
+        pack(request(server=b"/run/g.sock\0")),
+        request_seen(server='"/run/g.sock" -'),
+    ),
+    ok("request-undecodable-path", "R42", "request", pack(request(path="/%ff")), request_seen(path='"/%ff"')),
+    ok(
+        "request-path-nul",
+        "R42",
+        "request",
+        pack(request(path="/a\0b", raw_path=b"/a%00b")),
+        request_seen(path='"/a\\x00b"', raw_path='"/a%00b"'),
+    ),  # fmt: skip
+    ok(
+        "request-unknown-extension",
+        "R37",
+        "request",
+        pack(request(extensions={"later": [1, [2]], "trailers": True})),
+        request_seen(extension=["trailers true"]),
+        canonical=False,
+    ),  # fmt: skip
+    ok("request-empty-extensions", "R37", "request", pack(request(extensions={})), request_seen(), canonical=False),
+    ok(
+        "request-wide-integers",
+        "R35",
+        "request",
+        b"\xdc\x00\x0d\xcf" + bytes(8) + pack(request(method=Str("GET")))[2:],
+        request_seen(),
+        canonical=False,
+    ),
+    ok(
+        "request-array32",
+        "R35 R36",
+        "request",
+        b"\xdd\x00\x00\x00\x0d" + pack(request())[1:],
+        request_seen(),
+        canonical=False,
+    ),
+    ok(
+        "request-bin32",
+        "R35",
+        "request",
+        pack(request()).replace(pack(fields(HOST)), b"\xc6\x00\x00\x00\x10" + fields(HOST)),
+        request_seen(),
+        canonical=False,
+    ),  # fmt: skip
+    ok(
+        "request-tls-no-conn",
+        "R101",
+        "request",
+        pack(request(scheme="https", tls=[771, 49199, 0])),
+        request_seen(scheme='"https"', tls="771 49199 0"),
+    ),  # fmt: skip
+]
 
 
-def bad_requests() -> list[Case]:
-    def one(name: str, rule: str, **changes: Any) -> Case:
-        return bad(f"request-{name}", rule, "request", pack(request(**changes)))
+def changed(name: str, rule: str, **changes: Any) -> Case:
+    return bad(f"request-{name}", rule, "request", pack(request(**changes)))
 
-    def raw(name: str, rule: str, data: bytes) -> Case:
-        return bad(f"request-{name}", rule, "request", data)
 
-    plain = pack(request())
-    return [
-        raw("12-elements", "R42", pack(request()[:12])),
-        raw("14-elements", "R42", pack([*request(), None])),
-        raw("map", "R42", pack({"kind": 0})),
-        raw("nil", "R42", pack(None)),
-        raw("trailing-byte", "R36", plain + b"\xc0"),
-        raw("cut", "R36", plain[:-1]),
-        raw("cut-in-text", "R36", plain[:4]),
-        one("kind-2", "R46", kind=2),
-        one("kind-text", "R42", kind="0"),
-        one("kind-negative", "R37 R42", kind=-1),
-        one("kind-bool", "R42", kind=False),
-        one("method-bin", "R37 R42", method=b"GET"),
-        one("method-empty", "R42", method=""),
-        one("path-bin", "R42", path=b"/"),
-        one("path-nil", "R42", path=None),
-        raw("path-not-utf8", "R37", plain.replace(b"\xa1/", b"\xa1\xff", 1)),
-        one("raw-path-text", "R42", raw_path="/"),
-        one("query-text", "R37 R42", query=""),
-        one("query-nil", "R42", query=None),
-        one("root-path-bin", "R42", root_path=b""),
-        one("client-text", "R42", client="h\x001"),
-        one("client-without-nul", "R43", client=b"127.0.0.1"),
-        one("client-two-nuls", "R43", client=b"127.0.0.1\x005000\x00"),
-        one("client-port-name", "R43", client=b"127.0.0.1\x00http"),
-        one("client-port-sign", "R43", client=b"127.0.0.1\x00+1"),
-        one("client-port-65536", "R43", client=b"127.0.0.1\x0065536"),
-        one("server-nil", "R42", server=None),
-        one("server-without-nul", "R43", server=b"example.com"),
-        one("fields-text", "R39 R42", fields="host\0example.com"),
-        one("fields-nil", "R42", fields=None),
-        one("fields-odd", "R39", fields=b"host"),
-        one("fields-odd-3", "R39", fields=b"host\0example.com\0accept"),
-        one("fields-nul-at-end", "R39", fields=b"host\0example.com\0"),
-        one("tls-2-elements", "R42", tls=[772, 4865]),
-        one("tls-4-elements", "R42", tls=[772, 4865, 0, 0]),
-        one("tls-negative", "R37 R42", tls=[772, 4865, -1]),
-        one("tls-text", "R42", tls=["TLSv1.3", 4865, 0]),
-        one("tls-bool", "R42", tls=[772, 4865, True]),
-        one("tls-map", "R42", tls={}),
-        one("extensions-array", "R42", extensions=[]),
-        one("extensions-wrong-type", "R37", extensions={"trailers": 1}),
-        one("extensions-priority-8", "R37", extensions={"priority": [8, False]}),
-        one("extensions-priority-short", "R37", extensions={"priority": [1]}),
-        raw("extensions-duplicate-key", "R37", plain[:-1] + b"\x82" + (pack("trailers") + b"\xc3") * 2),
-        raw("extensions-int-key", "R37", plain[:-1] + b"\x81\x01\xc3"),
-        raw("extensions-bin-key", "R37", plain[:-1] + b"\x81" + pack(b"trailers") + b"\xc3"),
-        one("depth-5", "R36", extensions={"later": [[[1]]]}),
-        raw("depth-bomb", "R36", plain[:-1] + b"\x91" * 50000 + b"\xc0"),
-        raw("float", "R35", plain[:-1] + b"\x81" + pack("later") + b"\xcb" + bytes(8)),
-        raw("ext", "R35", plain[:-1] + b"\x81" + pack("later") + b"\xd4\x01\x00"),
-        raw("c1", "R35", plain[:-1] + b"\xc1"),
-        raw("array-bomb", "R36", b"\xdd\x01\x00\x00\x00"),
-        raw("array-bomb-4g", "R36", b"\xdd\xff\xff\xff\xff"),
-        raw("map-bomb", "R36", plain[:-1] + b"\xdf\x01\x00\x00\x00"),
-        raw("bin-bomb", "R36", b"\x9d\xc6\xff\xff\xff\xff"),
-        raw("str-bomb", "R36", b"\x9d\x00\xdb\x7f\xff\xff\xff"),
-    ]
+def raw(name: str, rule: str, data: bytes) -> Case:
+    return bad(f"request-{name}", rule, "request", data)
+
+
+PLAIN = pack(request())
+BAD_REQUESTS = [
+    raw("12-elements", "R42", pack(request()[:12])),
+    raw("14-elements", "R42", pack([*request(), None])),
+    raw("map", "R42", pack({"kind": 0})),
+    raw("nil", "R42", pack(None)),
+    raw("trailing-byte", "R36", PLAIN + b"\xc0"),
+    raw("cut", "R36", PLAIN[:-1]),
+    raw("cut-in-text", "R36", PLAIN[:4]),
+    changed("kind-2", "R46", kind=2),
+    changed("kind-text", "R42", kind="0"),
+    changed("kind-negative", "R37 R42", kind=-1),
+    changed("kind-bool", "R42", kind=False),
+    changed("method-bin", "R37 R42", method=b"GET"),
+    changed("method-empty", "R42", method=""),
+    changed("path-bin", "R42", path=b"/"),
+    changed("path-nil", "R42", path=None),
+    raw("path-not-utf8", "R37", PLAIN.replace(b"\xa1/", b"\xa1\xff", 1)),
+    changed("raw-path-text", "R42", raw_path="/"),
+    changed("query-text", "R37 R42", query=""),
+    changed("query-nil", "R42", query=None),
+    changed("root-path-bin", "R42", root_path=b""),
+    changed("client-text", "R42", client="h\x001"),
+    changed("client-without-nul", "R43", client=b"127.0.0.1"),
+    changed("client-two-nuls", "R43", client=b"127.0.0.1\x005000\x00"),
+    changed("client-port-name", "R43", client=b"127.0.0.1\x00http"),
+    changed("client-port-sign", "R43", client=b"127.0.0.1\x00+1"),
+    changed("client-port-65536", "R43", client=b"127.0.0.1\x0065536"),
+    changed("server-nil", "R42", server=None),
+    changed("server-without-nul", "R43", server=b"example.com"),
+    changed("fields-text", "R39 R42", fields="host\0example.com"),
+    changed("fields-nil", "R42", fields=None),
+    changed("fields-odd", "R39", fields=b"host"),
+    changed("fields-odd-3", "R39", fields=b"host\0example.com\0accept"),
+    changed("fields-nul-at-end", "R39", fields=b"host\0example.com\0"),
+    changed("tls-2-elements", "R42", tls=[772, 4865]),
+    changed("tls-4-elements", "R42", tls=[772, 4865, 0, 0]),
+    changed("tls-negative", "R37 R42", tls=[772, 4865, -1]),
+    changed("tls-text", "R42", tls=["TLSv1.3", 4865, 0]),
+    changed("tls-bool", "R42", tls=[772, 4865, True]),
+    changed("tls-map", "R42", tls={}),
+    changed("extensions-array", "R42", extensions=[]),
+    changed("extensions-wrong-type", "R37", extensions={"trailers": 1}),
+    changed("extensions-priority-8", "R37", extensions={"priority": [8, False]}),
+    changed("extensions-priority-short", "R37", extensions={"priority": [1]}),
+    raw("extensions-duplicate-key", "R37", PLAIN[:-1] + b"\x82" + (pack("trailers") + b"\xc3") * 2),
+    raw("extensions-int-key", "R37", PLAIN[:-1] + b"\x81\x01\xc3"),
+    raw("extensions-bin-key", "R37", PLAIN[:-1] + b"\x81" + pack(b"trailers") + b"\xc3"),
+    changed("depth-5", "R36", extensions={"later": [[[1]]]}),
+    raw("depth-bomb", "R36", PLAIN[:-1] + b"\x91" * 50000 + b"\xc0"),
+    raw("float", "R35", PLAIN[:-1] + b"\x81" + pack("later") + b"\xcb" + bytes(8)),
+    raw("ext", "R35", PLAIN[:-1] + b"\x81" + pack("later") + b"\xd4\x01\x00"),
+    raw("c1", "R35", PLAIN[:-1] + b"\xc1"),
+    raw("array-bomb", "R36", b"\xdd\x01\x00\x00\x00"),
+    raw("array-bomb-4g", "R36", b"\xdd\xff\xff\xff\xff"),
+    raw("map-bomb", "R36", PLAIN[:-1] + b"\xdf\x01\x00\x00\x00"),
+    raw("bin-bomb", "R36", b"\x9d\xc6\xff\xff\xff\xff"),
+    raw("str-bomb", "R36", b"\x9d\x00\xdb\x7f\xff\xff\xff"),
+]
 
 
 # --- RESPONSE, TRAILERS, WS_ACCEPT -----------------------------------------------------------------
@@ -377,8 +377,8 @@ def bad_responses() -> list[Case]:
 
 
 def good() -> list[Case]:
-    return [*good_requests(), *good_responses()]
+    return [*GOOD_REQUESTS, *good_responses()]
 
 
 def bad_cases() -> list[Case]:
-    return [*bad_requests(), *bad_responses()]
+    return [*BAD_REQUESTS, *bad_responses()]

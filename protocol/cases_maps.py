@@ -115,6 +115,49 @@ def good() -> list[Case]:
     ]  # fmt: skip
 
 
+BAD_HELLOS: list[tuple[str, dict[str, Any]]] = [
+    ("proto-min-0", {"proto_min": 0}),
+    ("proto-range-empty", {"proto_min": 2, "proto_max": 1}),
+    ("proto-max-65536", {"proto_max": 65536}),
+    ("proto-text", {"proto_min": "1"}),
+    ("proto-bool", {"proto_min": True}),
+    ("features-bin", {"features": [b"files"]}),
+    ("features-65", {"features": ["f"] * 65}),
+    ("instance-15", {"instance": bytes(15)}),
+    ("instance-17", {"instance": bytes(17)}),
+    ("instance-text", {"instance": "x" * 16}),
+    ("token-17", {"token": bytes(17)}),
+    ("generation-129", {"generation": "g" * 129}),
+    ("app-65", {"app": "a" * 65}),
+    ("concurrency-0", {"max_concurrency": 0}),
+    ("concurrency-65536", {"max_concurrency": 65536}),
+    ("index-1024", {"channel_index": 1024}),
+    ("index-negative", {"channel_index": -1}),
+    ("pid-33-bits", {"pid": 1 << 32}),
+    ("target-bin", {"target": b"x"}),
+]
+
+
+BAD_ACKS: list[tuple[str, dict[str, Any]]] = [
+    ("window-under-frame", {"max_frame": 65537}),
+    ("frame-32767", {"max_frame": 32767}),
+    ("frame-over-1-mib", {"max_frame": 1048577, "window": 1048577}),
+    ("channels-0", {"channels": 0}),
+    ("channels-1025", {"channels": 1025}),
+    ("token-empty", {"token": b""}),
+    ("cert-bin", {"server_cert": b"PEM"}),
+    ("ping-0", {"ping_interval": 0}),
+]
+
+
+BAD_CONNS: list[tuple[str, dict[str, Any]]] = [
+    ("chain-nil", {"client_cert_chain": None}),
+    ("chain-bin", {"client_cert_chain": [b"DER"]}),
+    ("chain-17", {"client_cert_chain": ["c"] * 17}),
+    ("name-bin", {"client_cert_name": b"CN=x"}),
+]
+
+
 def bad_cases() -> list[Case]:
     cases = [bad(f"{n}-{what}", "R37 R38", n, data) for n in ("hello", "hello_ack", "conn", "stats", "log") for what, data in (
         ("empty-map", b"\x80"), ("array", b"\x90"), ("nil", b"\xc0"), ("map-bomb", b"\xdf\x01\x00\x00\x00"), ("array-bomb", b"\xdd\x01\x00\x00\x00"),
@@ -126,28 +169,7 @@ def bad_cases() -> list[Case]:
     for key in ACK:
         without = {k: v for k, v in ACK.items() if k != key}
         cases.append(bad(f"ack-without-{key}", "R26 R37", "hello_ack", pack(without)))
-    hellos: list[tuple[str, dict[str, Any]]] = [
-        ("proto-min-0", {"proto_min": 0}),
-        ("proto-range-empty", {"proto_min": 2, "proto_max": 1}),
-        ("proto-max-65536", {"proto_max": 65536}),
-        ("proto-text", {"proto_min": "1"}),
-        ("proto-bool", {"proto_min": True}),
-        ("features-bin", {"features": [b"files"]}),
-        ("features-65", {"features": ["f"] * 65}),
-        ("instance-15", {"instance": bytes(15)}),
-        ("instance-17", {"instance": bytes(17)}),
-        ("instance-text", {"instance": "x" * 16}),
-        ("token-17", {"token": bytes(17)}),
-        ("generation-129", {"generation": "g" * 129}),
-        ("app-65", {"app": "a" * 65}),
-        ("concurrency-0", {"max_concurrency": 0}),
-        ("concurrency-65536", {"max_concurrency": 65536}),
-        ("index-1024", {"channel_index": 1024}),
-        ("index-negative", {"channel_index": -1}),
-        ("pid-33-bits", {"pid": 1 << 32}),
-        ("target-bin", {"target": b"x"}),
-    ]
-    for name, changes in hellos:
+    for name, changes in BAD_HELLOS:
         cases.append(bad(f"hello-{name}", "R26 R37", "hello", pack(HELLO | changes)))
     double = pack(HELLO)
     cases += [
@@ -164,25 +186,9 @@ def bad_cases() -> list[Case]:
         bad("hello-deep", "R36", "hello", b"\x8d" + double[1:] + pack("z") + pack([[[[1]]]])),
         bad("hello-float", "R35", "hello", b"\x8d" + double[1:] + pack("z") + b"\xcb" + bytes(8)),
     ]
-    acks: list[tuple[str, dict[str, Any]]] = [
-        ("window-under-frame", {"max_frame": 65537}),
-        ("frame-32767", {"max_frame": 32767}),
-        ("frame-over-1-mib", {"max_frame": 1048577, "window": 1048577}),
-        ("channels-0", {"channels": 0}),
-        ("channels-1025", {"channels": 1025}),
-        ("token-empty", {"token": b""}),
-        ("cert-bin", {"server_cert": b"PEM"}),
-        ("ping-0", {"ping_interval": 0}),
-    ]
-    for name, changes in acks:
+    for name, changes in BAD_ACKS:
         cases.append(bad(f"ack-{name}", "R26 R37", "hello_ack", pack(ACK | changes)))
-    conns: list[tuple[str, dict[str, Any]]] = [
-        ("chain-nil", {"client_cert_chain": None}),
-        ("chain-bin", {"client_cert_chain": [b"DER"]}),
-        ("chain-17", {"client_cert_chain": ["c"] * 17}),
-        ("name-bin", {"client_cert_name": b"CN=x"}),
-    ]
-    for name, changes in conns:
+    for name, changes in BAD_CONNS:
         cases.append(bad(f"conn-{name}", "R37 R38", "conn", pack(CONN | changes)))
     cases.append(bad("stats-rss-text", "R38 R80", "stats", pack(STATS | {"rss": "1"})))
     cases.append(bad("stats-negative", "R38 R80", "stats", pack(STATS | {"tasks": -1})))
