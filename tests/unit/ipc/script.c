@@ -191,22 +191,22 @@ bool script_start_with(struct script *script, const struct ipc_settings *setting
     *script = (struct script){.settings = *settings, .fd = worker_fd, .page_fd = -1};
     strbuf_init(&script->payloads);
     frame_reader_init(&script->reader, FRAME_SENDER_GATEWAY, settings->max_frame);
-    struct ipc_link link = {.fd = gateway_fd, .pidfd = pidfd, .pid = getpid(), .uid = getuid()};
-    arena_init(&link.arena, 1024);
+    struct ipc_link *link = mem_calloc(1, sizeof(*link));
+    if (link == NULL) {
+        close(gateway_fd);
+        return false;
+    }
+    *link = (struct ipc_link){.fd = gateway_fd, .pidfd = pidfd, .pid = getpid(), .uid = getuid()};
+    arena_init(&link->arena, 1024);
     struct hello_ack ack = {
         .proto = 1, .channels = 1, .token = SLICE("0123456789abcdef")};
     script->loop = loop_new(0, &loop_settings);
-    if (script->loop != NULL) {
-        script->channel =
-            channel_new(script->loop, &link, &ack, settings, &owner_ops, script);
+    if (script->loop == NULL) {
+        ipc_link_free(link);
+        return false;
     }
-    if (link.fd >= 0) {
-        close(link.fd);
-    }
-    if (link.pidfd >= 0) {
-        close(link.pidfd);
-    }
-    arena_done(&link.arena);
+    script->channel = channel_new(script->loop, link, &ack, settings, &owner_ops, script);
+    ipc_link_free(link);
     return script->channel != NULL;
 }
 
