@@ -79,6 +79,40 @@ static size_t expand_one(struct option_reader *reader, const struct option *opti
     return length + 3;
 }
 
+/* The length of the UTF-8 character at `text`, 0 when it is none (RFC 3629 4). */
+static size_t utf8_length(const unsigned char *text, size_t left)
+{
+    unsigned char c = text[0];
+    size_t length = c < 0x80                ? 1
+                    : c >= 0xc2 && c < 0xe0 ? 2
+                    : c >= 0xe0 && c < 0xf0 ? 3
+                    : c >= 0xf0 && c < 0xf5 ? 4
+                                            : 0;
+
+    if (length == 0 || length > left) {
+        return 0;
+    }
+    for (size_t i = 1; i < length; i++) {
+        if ((text[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    bool overlong = (c == 0xe0 && text[1] < 0xa0) || (c == 0xf0 && text[1] < 0x90);
+    bool beyond = (c == 0xed && text[1] >= 0xa0) || (c == 0xf4 && text[1] >= 0x90);
+    return overlong || beyond ? 0 : length;
+}
+
+/* A TOML file is UTF-8; an override or an environment variable may be anything. */
+static bool is_utf8(struct slice text)
+{
+    size_t length = 1;
+
+    for (size_t i = 0; i < text.length && length > 0; i += length) {
+        length = utf8_length((const unsigned char *)text.data + i, text.length - i);
+    }
+    return length > 0;
+}
+
 /* ${NAME} is the variable's value, $${ is the text "${". */
 static bool expand(struct option_reader *reader, const struct option *option,
                    const struct toml_node *node, struct slice *ret_string)
@@ -100,6 +134,10 @@ static bool expand(struct option_reader *reader, const struct option *option,
         } else {
             strbuf_append_char(&out, text.data[i++]);
         }
+    }
+    if (good && !is_utf8((struct slice){strbuf_text(&out), out.length})) {
+        option_refuse(reader, option, node, "is not UTF-8; write it in UTF-8");
+        good = false;
     }
     if (good) {
         *ret_string = arena_copy(reader->arena, (struct slice){strbuf_text(&out), out.length});

@@ -11,6 +11,19 @@
 
 #define REPORT_LINE_MAX 2048
 
+/* Control characters of a quoted value would break the line, or the terminal. */
+static void append_clean(const char *text, struct strbuf *out)
+{
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < 0x20 || c == 0x7f) {
+            strbuf_printf(out, "\\x%02x", c);
+        } else {
+            strbuf_append_char(out, *text);
+        }
+    }
+}
+
 PRINTF_LIKE(3, 0)
 static void add(struct report *report, const char *place, const char *format, va_list arguments)
 {
@@ -21,7 +34,10 @@ static void add(struct report *report, const char *place, const char *format, va
         return;
     }
     vsnprintf(text, sizeof(text), format, arguments);
-    strbuf_printf(report->out, "%s: %s\n", place, text);
+    append_clean(place, report->out);
+    strbuf_append_text(report->out, ": ");
+    append_clean(text, report->out);
+    strbuf_append_char(report->out, '\n');
 }
 
 static void place_at(const char *file, unsigned line, unsigned column, char *out, size_t size)

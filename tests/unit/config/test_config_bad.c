@@ -504,6 +504,11 @@ TEST(mistakes_in_overrides_name_the_override)
          "-o gateway.thread=1: gateway has no option \"thread\"; did you mean \"threads\"?\n"},
         {"gatewy.threads=1",
          "-o gatewy.threads=1: there is no section \"gatewy\"; did you mean \"gateway\"?\n"},
+        {"log.level=\xf8x", "-o log.level=\xf8x: log.level is not UTF-8; write it in UTF-8\n"},
+        {"log.level=\xed\xa0\x80",
+         "-o log.level=\xed\xa0\x80: log.level is not UTF-8; write it in UTF-8\n"},
+        {"log.level=a\nb", "-o log.level=a\\x0ab: log.level is \"a\\x0ab\"; write \"debug\", "
+                           "\"info\", \"warning\" or \"error\"\n"},
         {"gateway", "-o gateway: it has no value; write section.key=value\n"},
         {"=1", "-o =1: it has no value; write section.key=value\n"},
         {"gateway..threads=1", "-o gateway..threads=1: the name is malformed; write "
