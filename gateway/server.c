@@ -191,7 +191,10 @@ static void serve(struct server *server)
         drain_all(server, &wish);
     }
     order_all(server, SERVER_ORDER_CLOSE);
-    /* What closing posted from loop to loop, and what that posted. */
+    /* What closing posted from loop to loop, and what that posted. Then again, for what could
+     * not end the first time. */
+    order_all(server, SERVER_ORDER_BARRIER);
+    order_all(server, SERVER_ORDER_CLOSE);
     order_all(server, SERVER_ORDER_BARRIER);
     order_all(server, SERVER_ORDER_BARRIER);
 }

@@ -327,6 +327,7 @@ struct pool *pool_new(struct app *app, struct app_loop *app_loop)
 void pool_stop(struct pool *pool)
 {
     REQUIRE_OBJECT(pool, POOL_MAGIC);
+    bool again = pool->stopped;
     pool->stopped = true;
     for (struct pool_waiter *waiter; (waiter = pool_waiter_list_first(&pool->waiters)) != NULL;) {
         expire(waiter, END_SHUTDOWN);
@@ -334,7 +335,7 @@ void pool_stop(struct pool *pool)
     publish_oldest(pool);
     loop_timer_clear(&pool->retry_timer);
     loop_unmark_dirty(pool->loop, &pool->dirty);
-    pool_links_close(pool);
+    pool_links_close(pool, again);
 }
 
 void pool_free(struct pool *pool)

@@ -68,7 +68,7 @@ struct pool {
 
 /* Makes an empty pool. NULL: no memory. */
 struct pool *pool_new(struct app *app, struct app_loop *app_loop) MUST_CHECK;
-/* Closes its links and expires its waiters (END_SHUTDOWN). */
+/* Closes its links and expires its waiters (END_SHUTDOWN). A second call does not wait for links that take nothing. */
 void pool_stop(struct pool *pool);
 void pool_free(struct pool *pool);
 

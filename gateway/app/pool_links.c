@@ -64,12 +64,17 @@ void pool_drop_worker(struct pool *pool, struct worker *worker)
     }
 }
 
-void pool_links_close(struct pool *pool)
+void pool_links_close(struct pool *pool, bool now)
 {
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
     {
         worker_set_state(link->worker, WORKER_DRAINING);
-        channel_goaway(link->channel, FRAME_ERROR_RECONNECT);
+        /* Requests that the worker has not ended yet have no client any more: nobody waits for them. */
+        if (!now && channel_counts(link->channel).open == 0) {
+            channel_goaway(link->channel, FRAME_ERROR_RECONNECT);
+        } else {
+            channel_close(link->channel, FRAME_ERROR_RECONNECT, "the gateway stops");
+        }
     }
 }
 

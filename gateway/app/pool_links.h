@@ -12,8 +12,8 @@ struct pool_link *pool_link_new(struct pool *pool, struct worker *worker,
                                 struct ipc_link *incoming) MUST_CHECK;
 /* Moves it to its pool's loop, where pool_attach makes the channel. Any thread. */
 void pool_link_send(struct pool_link *link);
-/* Closes all channels of a pool (the gateway stops). */
-void pool_links_close(struct pool *pool);
+/* Closes all channels of a pool (the gateway stops); `now`: also those whose GOAWAY could not be written yet. */
+void pool_links_close(struct pool *pool, bool now);
 /* A slot of one of this pool's workers is free: whoever waits longest is told. */
 void pool_slot_freed(struct pool *pool);
 /* Tells every loop that a worker is lost, once; they close its links. Any loop. */
