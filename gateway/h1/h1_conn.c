@@ -183,6 +183,10 @@ void h1_refuse(struct h1_conn *h1, enum h1_error error)
         return;
     }
     struct exchange *exchange = h1->exchange;
+    if (exchange->request.version ==
+        0) { /* not even a request line: answered as the version that we speak */
+        exchange->request.version = HTTP_1_1;
+    }
     h1_set_phase(h1, H1_PHASE_WAIT);
     if (exchange->response_state == RESPONSE_NONE) {
         if (exchange->worker_half != NULL) { /* it lets go before we answer */
@@ -215,6 +219,8 @@ static void decide_persistence(struct h1_conn *h1, const struct exchange *exchan
     uint64_t most = h1_http_settings(h1)->keep_alive_requests;
     if (!h1->close_after && most > 0 && h1->conn.requests >= most) {
         METRIC_INCREMENT(limit_keep_alive_requests);
+        log_debug("h1", "connection %llu: limits.keep_alive_requests",
+                  (unsigned long long)h1->conn.id);
         h1->close_after = true;
     }
     if (body_not_worth_reading(h1, exchange)) {

@@ -78,6 +78,7 @@ static void on_body(struct h1_conn *h1, struct slice body)
     /* An error has been answered by the exchange, which drops the rest of the body from now on. */
     if (h1->phase == H1_PHASE_DRAIN && h1->drained > h1_http_settings(h1)->early_response_drain) {
         METRIC_INCREMENT(limit_early_response_drain);
+        h1_log(h1, "the rest of the body is longer than limits.early_response_drain");
         h1->close_after = true;
         h1->deaf = true;
         h1_end_exchange(h1);

@@ -5,6 +5,7 @@
  * that a byte now and then does not stretch them for ever.
  */
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "h1/h1_state.h"
 
@@ -99,8 +100,10 @@ static void on_read_timer(struct loop_timer *timer)
     case H1_PHASE_IDLE:
         if (h1->conn.requests == 0) {
             METRIC_INCREMENT(limit_header_timeout);
+            h1_log(h1, "no request came within limits.header_timeout");
         } else {
             METRIC_INCREMENT(limit_keep_alive);
+            log_debug("h1", "connection %llu: limits.keep_alive", (unsigned long long)h1->conn.id);
         }
         h1_close_later(h1, END_COMPLETE);
         break;
@@ -113,12 +116,14 @@ static void on_read_timer(struct loop_timer *timer)
         break;
     case H1_PHASE_DRAIN:
         METRIC_INCREMENT(limit_early_response_drain);
+        h1_log(h1, "the rest of the body did not come in time after an early response");
         h1->close_after = true;
         h1->deaf = true;
         h1_end_exchange(h1);
         break;
     case H1_PHASE_LINGER:
         METRIC_INCREMENT(limit_lingering_close);
+        log_debug("h1", "connection %llu: limits.lingering_close", (unsigned long long)h1->conn.id);
         h1_close_later(h1, END_COMPLETE);
         break;
     default:

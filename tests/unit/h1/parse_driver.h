@@ -11,6 +11,7 @@
 
 #include "base/strbuf.h"
 #include "h1/h1_parse.h"
+#include "http/fields.h"
 
 static const struct http_settings driver_http_settings = {
     .target_max = 8192,
