@@ -5,6 +5,7 @@
 #include "config/describe.h"
 
 #include "config/option.h"
+#include "http/access_log.h"
 
 #define COMMENT_WIDTH 118
 
@@ -35,9 +36,8 @@ static void append_range(const struct option *option, struct strbuf *out)
 
     strbuf_init(&range);
     option_describe(option, &range);
-    /* Types whose description repeats the sentence add nothing. */
-    if (range.length > 0 && option->type != &option_type_STRING &&
-        option->type != &option_type_BOOL) {
+    /* Only numbers and words need more than their sentence says. */
+    if (option->type->expected[0] == '\0') {
         strbuf_printf(out, " [%s]", strbuf_text(&range));
     }
     strbuf_done(&range);
@@ -72,12 +72,30 @@ static const char *example_value(const struct option *option)
     return option->initial != NULL ? option->initial : "\"\"";
 }
 
+/* The options of inline tables, as comments in front of the option that holds them. */
+static void describe_entries(enum option_section section, struct strbuf *out)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *option = &option_table[i];
+        if (option->section == section) {
+            struct strbuf text;
+            strbuf_init(&text);
+            strbuf_printf(&text, "  %s: %s", option->key, option->doc);
+            append_comment((struct slice){strbuf_text(&text), text.length}, out);
+            strbuf_done(&text);
+        }
+    }
+}
+
 static void example_options(enum option_section section, const char *comment, struct strbuf *out)
 {
     for (size_t i = 0; i < option_count; i++) {
         const struct option *option = &option_table[i];
         if (option->section == section) {
             describe_option_comment(option, out);
+            if (option->type == &option_type_CERTIFICATES) {
+                describe_entries(SECTION_certificate, out);
+            }
             strbuf_printf(out, "%s%s = %s\n", comment, option->key, example_value(option));
         }
     }
@@ -112,16 +130,17 @@ static void example_section(enum option_section id, struct strbuf *out)
     }
 }
 
+static const char example_intro[] =
+    "# gateway.toml with every option at its default. GENERATED; gatewayd -t checks a file,\n"
+    "# gatewayd --print-config shows what is in effect. Durations: \"250ms\" \"30s\" \"5m\" "
+    "\"1h\".\n"
+    "# Sizes: 65536 \"64KiB\" \"16MiB\". Relative paths start at the directory of this file.\n"
+    "# ${NAME} in a string is an environment variable ($${ is the text \"${\"), and\n"
+    "# ${RUN_DIRECTORY} is /run/gatewayd for root, else $XDG_RUNTIME_DIR/gatewayd.\n";
+
 void describe_example(struct strbuf *out)
 {
-    strbuf_append_text(
-        out, "# gateway.toml with every option at its default (generated; gatewayd -t checks a "
-             "file, --print-config shows what\n"
-             "# is in effect). Durations: \"250ms\" \"30s\" \"5m\" \"1h\". Sizes: 65536 \"64KiB\" "
-             "\"16MiB\". Relative paths start at\n"
-             "# the directory of this file. ${NAME} in a string is an environment variable ($${ is "
-             "the text \"${\");\n"
-             "# ${RUN_DIRECTORY} is /run/gatewayd for root, else $XDG_RUNTIME_DIR/gatewayd.\n");
+    strbuf_append_text(out, example_intro);
     for (size_t i = 0; i < SECTION_COUNT; i++) {
         example_section((enum option_section)i, out);
     }
@@ -187,36 +206,47 @@ static void reference_heading(const struct section *section, struct strbuf *out)
         "| option | default | meaning | value | on breach | metric |\n|---|---|---|---|---|---|\n");
 }
 
+static void reference_atoms(struct strbuf *out)
+{
+    const char *name, *meaning;
+
+    strbuf_append_text(out, "\n## Atoms of `log.access_format`\n\n"
+                            "`%(name)s` in a format string; `%%` is a percent sign. Whatever a "
+                            "client or an app chose is escaped: control\n"
+                            "characters, bytes from 0x7f, quotes and backslashes become `\\xNN`. "
+                            "`-` stands for nothing.\n\n"
+                            "| atom | value |\n|---|---|\n");
+    for (size_t i = 0; (name = access_log_atom(i, &meaning)) != NULL; i++) {
+        strbuf_printf(out, "| `%s` | %s |\n", name, meaning);
+    }
+}
+
+static const char reference_intro[] =
+    "<!-- GENERATED from gateway/config/schema.def by make generate; do not edit. -->\n"
+    "# Configuration\n"
+    "\n"
+    "`gatewayd -c gateway.toml` reads one TOML file; without `-c` it is `./gateway.toml`, then\n"
+    "`/etc/gatewayd/gateway.toml`. `-o section.key=value` sets an option from the command\n"
+    "line and may be given many times: `-o log.level=debug`, `-o apps.main.queue_max=10`,\n"
+    "`-o 'listen[0].bind=*:8080'`. The command line wins over the file, the file over the\n"
+    "defaults. `gatewayd -t` checks everything and tells all mistakes at once, each as\n"
+    "`file:line:column: what; what would be right`; `gatewayd --print-config` shows what is\n"
+    "in effect.\n"
+    "\n"
+    "- Durations are strings with a unit: `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"1h\"` (also `us`).\n"
+    "- Sizes are bytes or strings with a unit: `65536`, `\"64KiB\"`, `\"16MiB\"`, `\"1GiB\"`.\n"
+    "- A limit that can be switched off is switched off by the word `\"off\"`, never by 0.\n"
+    "- Relative paths start at the directory of the file.\n"
+    "- `${NAME}` in a string is the environment variable; it must be set. `$${` is the text\n"
+    "  `${`. `${RUN_DIRECTORY}` is `/run/gatewayd` for root, else `$XDG_RUNTIME_DIR/gatewayd`,\n"
+    "  else `/run/user/UID/gatewayd`.\n"
+    "- Contradictions are refused: `ipc.window` or `ipc.link_queue` below `ipc.max_frame`;\n"
+    "  `limits.header_block` + `limits.target` + 8 KiB above `ipc.max_frame`; more connections\n"
+    "  than descriptors; two things at one address; a route that never matches.\n";
+
 void describe_reference(struct strbuf *out)
 {
-    strbuf_append_text(
-        out,
-        "# Configuration\n\n"
-        "Generated from `gateway/config/schema.def` by `make generate`.\n\n"
-        "`gatewayd -c gateway.toml` reads one TOML file; without `-c` it is `./gateway.toml`, "
-        "then\n"
-        "`/etc/gatewayd/gateway.toml`. `-o section.key=value` sets an option from the command line "
-        "and may be given many\n"
-        "times: `-o log.level=debug`, `-o 'listen[0].bind=*:8080'`, `-o apps.main.queue_max=10`. "
-        "The command line wins over\n"
-        "the file, the file over the defaults. `gatewayd -t` checks the file and says everything "
-        "that is wrong with it, as\n"
-        "`file:line:column: what; what would be right`; `gatewayd --print-config` shows what is in "
-        "effect.\n\n"
-        "- Durations are strings with a unit: `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"1h\"` (also "
-        "`us`).\n"
-        "- Sizes are bytes or strings with a unit: `65536`, `\"64KiB\"`, `\"16MiB\"`, `\"1GiB\"`.\n"
-        "- `0` never means \"unlimited\": where a limit can be switched off, the word is "
-        "`\"off\"`.\n"
-        "- Relative paths start at the directory of the file.\n"
-        "- `${NAME}` in a string is the environment variable; it must be set. `$${` is the text "
-        "`${`.\n"
-        "  `${RUN_DIRECTORY}` is `/run/gatewayd` for root, else `$XDG_RUNTIME_DIR/gatewayd`, else "
-        "`/run/user/UID/gatewayd`.\n"
-        "- Contradictions are refused: `ipc.window` below `ipc.max_frame`; `limits.header_block` + "
-        "`limits.target` + 8 KiB\n"
-        "  above `ipc.max_frame`; more connections than descriptors; two things at one address; a "
-        "route that never matches.\n");
+    strbuf_append_text(out, reference_intro);
     for (size_t i = 0; i < SECTION_COUNT; i++) {
         reference_heading(&option_sections[i], out);
         for (size_t j = 0; j < option_count; j++) {
@@ -225,6 +255,7 @@ void describe_reference(struct strbuf *out)
             }
         }
     }
+    reference_atoms(out);
     strbuf_append_text(out,
                        "\n## Not in this version\n\nRefused with a sentence, never ignored:\n\n");
     for (size_t i = 0; i < option_later_count; i++) {

@@ -22,10 +22,9 @@ static bool same(struct slice got, const char *expected)
     return slice_equal(got, slice_from(expected));
 }
 
-TEST(defaults_are_those_of_the_documents)
+TEST(defaults_of_the_process_and_of_requests)
 {
     struct config *config = load_good(MINIMAL, NULL);
-    char directory[256], expected[300];
 
     CHECK_EQ_INT(config->gateway.threads, 0);
     CHECK_EQ_INT(config->gateway.max_connections, 0);
@@ -54,6 +53,14 @@ TEST(defaults_are_those_of_the_documents)
     CHECK_EQ_INT(config->http.early_response_drain_time, S(1));
     CHECK_EQ_INT(config->http.lingering_close, S(5));
     CHECK_EQ_INT(config->http.window, 65536);
+    config_unref(config);
+}
+
+TEST(defaults_of_workers_and_apps)
+{
+    struct config *config = load_good(MINIMAL, NULL);
+    char directory[256], expected[300];
+
     CHECK_EQ_INT(config->h1.leading_crlf_max, 2);
     CHECK_EQ_INT(config->h1.chunk_line_max, 4096);
     CHECK_EQ_INT(config->h1.chunk_overhead_max, 102400);
