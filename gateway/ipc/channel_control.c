@@ -208,7 +208,7 @@ void channel_on_control(struct channel *channel, const struct frame *frame)
         on_log(channel, frame);
         break;
     default:
-        REQUIRE(!"a channel frame that the rules let through");
+        REQUIRE(false && "a channel frame that the rules let through");
     }
 }
 

@@ -264,7 +264,7 @@ static void on_stream_frame(struct channel_stream *stream, const struct frame *f
         stream_done(stream);
         return;
     default:
-        REQUIRE(!"a stream frame that the rules let through");
+        REQUIRE(false && "a stream frame that the rules let through");
     }
     stream->worker_spoke = true;
     if ((frame->flags & FRAME_FLAG_DONE) != 0 && channel_is_open(channel)) {

@@ -80,7 +80,7 @@ static void walk_failures(void (*walk)(void), void (*end)(void), int from_then_o
             return;
         }
     }
-    CHECK(!"the walk ends");
+    CHECK(false && "the walk ends");
 }
 
 static void scenario_end(void)
