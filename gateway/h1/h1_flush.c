@@ -83,11 +83,16 @@ static enum loop_flush write_response(struct h1_conn *h1)
     size_t total = 0;
     while (h1->exchange != NULL && !h1_is_over(h1) &&
            h1->exchange->response_state != RESPONSE_FINISHED) {
-        if (!write_once(h1, &total) || h1_is_over(h1)) {
+        bool more = write_once(h1, &total);
+        if (h1_is_over(h1)) {
             break;
         }
+        /* Also when nothing was written: the end of a close-delimited body has no bytes of its own. */
         if (h1_writer_finished(&h1->writer)) {
             on_finished(h1);
+            break;
+        }
+        if (!more) {
             break;
         }
         if (total >= WRITE_BUDGET) {
