@@ -59,3 +59,16 @@ def make_gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cal
 def gateway(make_gateway: Callable[..., Gateway]) -> Gateway:
     """A gateway with one worker of the scenario app and default settings."""
     return make_gateway()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One gateway with one worker for all tests of a file that leave it as they found it."""
+    gateway = Gateway(tmp_path_factory.mktemp("shared"))
+    try:
+        gateway.start()
+        gateway.start_workers(1)
+        yield gateway
+        gateway.finish()
+    finally:
+        gateway.kill()

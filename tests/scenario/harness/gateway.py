@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A gateway with its workers in a directory of its own."""
 
-import contextlib
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -60,9 +60,23 @@ class Worker(Process):
         command = [python, "-m", "asgi_worker", "--connect", f"unix:{gateway.app_socket}"]
         command += ["--app-dir", str(APPS), *options, target]
         path = os.pathsep.join([str(ROOT / "worker"), os.environ.get("PYTHONPATH", "")])
-        super().__init__(
-            f"worker {number}", command, gateway.directory / f"worker-{number}.log", {"PYTHONPATH": path, **environment}
-        )
+        told = {"PYTHONPATH": path, "SCENARIO_LOG": str(gateway.notes_file), **environment}
+        super().__init__(f"worker {number}", command, gateway.directory / f"worker-{number}.log", told)
+        self.may_end_with = {0}
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.may_end_with = {-signal.SIGKILL}
+        self.send_signal(signal.SIGKILL)
+        self.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP, until it has stopped."""
+        self.send_signal(signal.SIGSTOP)
+        wait_for(lambda: "(stopped)" in Path(f"/proc/{self.pid}/status").read_text(), f"{self.name} to stop")
+
+    def go_on(self) -> None:
+        self.send_signal(signal.SIGCONT)
 
 
 class Gateway:
@@ -75,6 +89,7 @@ class Gateway:
         self.sections = sections
         self.app_socket = directory / "main.sock"
         self.admin_socket = directory / "admin.sock"
+        self.notes_file = directory / "notes.log"
         self.port = free_port()
         self.tls_port = free_port() if tls else 0
         self.listeners = listeners if listeners is not None else [{"bind": f"127.0.0.1:{self.port}"}]
@@ -89,12 +104,13 @@ class Gateway:
         self.workers: list[Worker] = []
         self.process = Process("gatewayd", [GATEWAYD, "-c", str(self.config)], directory / "gatewayd.log")
         self.base_descriptors: list[str] = []
+        self._has_admin: bool | None = None
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     def write_config(self) -> None:
         sections: dict[str, dict[str, object]] = {
-            "gateway": {"drain_idle": "0s", "drain_timeout": "10s"},
+            "gateway": {"threads": 1, "drain_idle": "0s", "drain_timeout": "10s"},
             "admin": {"socket": str(self.admin_socket)},
             "log": {"level": "debug", "access": str(self.directory / "access.log")},
             "apps.main": {"socket": str(self.app_socket)},
@@ -113,15 +129,7 @@ class Gateway:
         self.write_config()
         self.process.environment.update({"GATEWAYD_STRICT_EXIT": "1", **self.environment})
         self.process.start()
-
-        def answering() -> bool:
-            if not self.process.alive:
-                raise Failed(f"gatewayd ended while starting\n{self.process.tail()}")
-            with contextlib.suppress(OSError, ValueError):
-                return bool(self.status())
-            return False
-
-        wait_for(answering, "gatewayd's admin socket")
+        self.process.wait_log(r"\bserving: ")
         self.base_descriptors = self.server_descriptors()
         return self
 
@@ -132,23 +140,26 @@ class Gateway:
         options: list[str] | None = None,
         environment: dict[str, str] | None = None,
     ) -> list[Worker]:
-        """Starts workers and waits until all are ready."""
+        """Starts workers and waits until the gateway holds each one ready."""
         started = []
         for _ in range(count):
             worker = Worker(self, len(self.workers) + 1, app, options or [], environment or {})
             worker.start()
             self.workers.append(worker)
             started.append(worker)
-        alive = sum(worker.alive for worker in self.workers)
+        for worker in started:
+            self.wait_ready(worker)
+        return started
+
+    def wait_ready(self, worker: Worker) -> None:
+        """Waits until the gateway says that this worker is ready."""
 
         def ready() -> bool:
-            for worker in started:
-                if not worker.alive:
-                    raise Failed(f"{worker.name} ended while starting\n{worker.tail()}\n{self.process.tail()}")
-            return self.metric("workers_ready") >= alive
+            if not worker.alive:
+                raise Failed(f"{worker.name} ended while starting\n{worker.tail()}\n{self.process.tail()}")
+            return f"worker {worker.pid} ready" in self.process.output
 
-        wait_for(ready, f"{alive} ready workers")
-        return started
+        wait_for(ready, f"{worker.name} to be ready")
 
     def finish(self) -> None:
         """Ends everything; nothing may be left: gauges, descriptors, exit code, sanitizer reports."""
@@ -158,7 +169,8 @@ class Gateway:
                     worker.send_signal(signal.SIGCONT)
                     worker.send_signal(signal.SIGTERM)
             for worker in self.workers:
-                worker.wait()
+                code = worker.wait()
+                assert code in worker.may_end_with, f"{worker.name} ended with {code}\n{worker.tail()}"
             if self.process.alive:
                 self.assert_clean()
                 assert self.process.stop() == 0, f"gatewayd ended with an error\n{self.process.tail()}"
@@ -170,6 +182,23 @@ class Gateway:
         self.process.kill_all()
         for worker in self.workers:
             worker.kill_all()
+
+    def notes(self) -> list[str]:
+        """What the app has noted so far."""
+        return self.notes_file.read_text().splitlines() if self.notes_file.exists() else []
+
+    def wait_note(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+        """Waits until the app has noted a line that matches."""
+
+        def found() -> re.Match[str] | None:
+            return next((m for m in (re.search(pattern, note) for note in self.notes()) if m), None)
+
+        try:
+            match = wait_for(found, f"the app's note {pattern!r}", seconds)
+        except Failed as failed:
+            raise Failed(f"{failed}; it noted {self.notes()[-20:]}\n{self.process.tail()}") from None
+        assert isinstance(match, re.Match)
+        return match
 
     # --- what it says ---------------------------------------------------------------------------------------------
 
@@ -214,8 +243,21 @@ class Gateway:
 
     def live_gauges(self) -> dict[str, int]:
         """Gauges of live objects that are not at zero."""
+        if not self.has_admin():
+            return {}
         live = self.status()["live"]
         return {name: value for name, value in live.items() if value != 0}
+
+    def has_admin(self) -> bool:
+        """Whether the admin socket answers."""
+        if self._has_admin is None:
+            try:
+                with Client(str(self.admin_socket), timeout=0.3) as client:
+                    client.send(b"--json status\n")
+                    self._has_admin = bool(client.rest())
+            except OSError:
+                self._has_admin = False
+        return self._has_admin
 
     def assert_clean(self) -> None:
         """Live objects are gone and descriptors back at the base."""
