@@ -279,12 +279,10 @@ def yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in BLOCKS])
+@pytest.mark.parametrize("block", [pytest.param(b, id=b.name) for b in BLOCKS if not beyond_a_session(b)])
 def test_transcript(block: Block) -> None:
     if block.get("needs") and block.get("needs") not in OFFERED:
         pytest.skip(f"the worker does not offer {block.get('needs')}")
-    if beyond_a_session(block):
-        pytest.skip("is about sockets and memory: test_link.py runs it")
     Runner(block).run()
 
 
