@@ -153,7 +153,8 @@ static bool pending_judge(struct pending *pending)
         return false;
     }
     pending->bytes = bytes;
-    pending->capacity = FRAME_HEADER_SIZE + (size_t)frame.length + 1; /* one more shows what must not be there */
+    pending->capacity =
+        FRAME_HEADER_SIZE + (size_t)frame.length + 1; /* one more shows what must not be there */
     return true;
 }
 
@@ -367,9 +368,9 @@ static void acceptor_dispose(struct loop_grave *grave)
     mem_free(acceptor);
 }
 
-struct ipc_acceptor *ipc_acceptor_new(struct loop *loop, int fd, const struct ipc_settings *settings,
-                                      const uid_t *allow_uids, size_t allow_uid_count,
-                                      ipc_hello_fn *on_hello, void *context)
+struct ipc_acceptor *ipc_acceptor_new(struct loop *loop, int fd,
+                                      const struct ipc_settings *settings, const uid_t *allow_uids,
+                                      size_t allow_uid_count, ipc_hello_fn *on_hello, void *context)
 {
     struct ipc_acceptor *acceptor = mem_calloc(1, sizeof(*acceptor));
 

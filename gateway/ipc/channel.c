@@ -73,8 +73,8 @@ static struct channel *channel_alloc(struct loop *loop, struct ipc_link *link,
 /* The link, the page and HELLO_ACK with the page's descriptor. */
 static enum error channel_greet(struct channel *channel, int fd, const struct hello_ack *ack)
 {
-    enum error error = link_init(&channel->link, channel->loop, fd, channel->settings.max_frame,
-                                 channel_on_io);
+    enum error error =
+        link_init(&channel->link, channel->loop, fd, channel->settings.max_frame, channel_on_io);
     if (error != ERROR_NONE) {
         return error;
     }
@@ -105,8 +105,8 @@ struct channel *channel_new(struct loop *loop, struct ipc_link *link, const stru
                             const struct channel_owner_ops *ops, void *owner)
 {
     loop_assert_owner(loop);
-    REQUIRE(settings->window >= settings->max_frame &&
-            settings->window <= FRAME_MAX_WINDOW && settings->max_frame <= FRAME_MAX_MAX_FRAME);
+    REQUIRE(settings->window >= settings->max_frame && settings->window <= FRAME_MAX_WINDOW &&
+            settings->max_frame <= FRAME_MAX_MAX_FRAME);
     int fd = link->fd;
     struct channel *channel = channel_alloc(loop, link, settings);
 
@@ -215,10 +215,10 @@ void channel_goaway(struct channel *channel, enum frame_error code)
         return;
     }
     channel->goaway_sent = true;
-    channel_queue(channel,
-                  &(struct frame){
-                      .type = FRAME_GOAWAY, .code = (uint16_t)code, .aux = channel->last_id},
-                  (struct slice){NULL, 0});
+    channel_queue(
+        channel,
+        &(struct frame){.type = FRAME_GOAWAY, .code = (uint16_t)code, .aux = channel->last_id},
+        (struct slice){NULL, 0});
 }
 
 /* --- connections ------------------------------------------------------------------------------------------------------- */

@@ -24,8 +24,8 @@ struct channel_stream;
 
 /* How a stream ended for its user; nothing is called after on_gone. */
 enum channel_end {
-    CHANNEL_END_DONE,    /* the worker's DONE after a complete response */
-    CHANNEL_END_RESET,   /* RESET by the worker; the code says why (APP_EXCEPTION ...), or DONE without an end (APP_INCOMPLETE) */
+    CHANNEL_END_DONE,  /* the worker's DONE after a complete response */
+    CHANNEL_END_RESET, /* RESET by the worker; the code says why (APP_EXCEPTION ...), or DONE without an end (APP_INCOMPLETE) */
     CHANNEL_END_REFUSED, /* REFUSED, or above the worker's GOAWAY last id: it never started */
     CHANNEL_END_LOST     /* the link or the process is gone; `fate` says what is known */
 };
@@ -76,7 +76,8 @@ struct channel_owner_ops {
     /* STATS and LOG, decoded. */
     void (*on_stats)(struct channel *channel, void *owner, const struct worker_stats *stats);
     /* CHANNEL_ERROR from the worker (STARTUP_FAILED with its traceback), shown in status. The close follows. */
-    void (*on_error_text)(struct channel *channel, void *owner, enum frame_error code, struct slice text);
+    void (*on_error_text)(struct channel *channel, void *owner, enum frame_error code,
+                          struct slice text);
     /* The link has ended and every stream was told. `orderly`: after a GOAWAY with no streams left. `text` says why in words. The channel
      * buries itself afterwards. */
     void (*on_closed)(struct channel *channel, void *owner, bool orderly, const char *text);
@@ -92,10 +93,10 @@ struct channel *channel_new(struct loop *loop, struct ipc_link *link, const stru
 /* --- streams -------------------------------------------------------------------------------------------------------- */
 
 struct channel_request {
-    struct slice head;  /* msgpack REQUEST array, copied */
-    struct slice body;  /* first body bytes, at most FRAME_MAX_INLINE_BODY and the window; copied */
-    bool end;           /* the request is complete with `body` */
-    bool expect;        /* Expect: 100-continue; then no body */
+    struct slice head; /* msgpack REQUEST array, copied */
+    struct slice body; /* first body bytes, at most FRAME_MAX_INLINE_BODY and the window; copied */
+    bool end;          /* the request is complete with `body` */
+    bool expect;       /* Expect: 100-continue; then no body */
 };
 
 /* Whether a new stream may be opened: ready, no GOAWAY, ids left, link queue under its bound. */
@@ -107,7 +108,8 @@ struct channel_stream *channel_open(struct channel *channel, const struct channe
 /* The user has body bytes (or the end) to send: on_sendable is called in this or a later flush, when credit and link allow. Idempotent. */
 void channel_stream_want_send(struct channel_stream *stream);
 /* Sends body bytes, only from on_sendable and at most its room; `end` may come with the last bytes or alone. Copied. */
-enum error channel_stream_send(struct channel_stream *stream, struct slice data, bool end) MUST_CHECK;
+enum error channel_stream_send(struct channel_stream *stream, struct slice data,
+                               bool end) MUST_CHECK;
 /* Request-body credit that the worker holds open for us now. */
 uint32_t channel_stream_credit(const struct channel_stream *stream);
 /* Response bytes have left for the client: the worker gets credit back (WINDOW at half a window, or when it stands at zero). */

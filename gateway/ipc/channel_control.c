@@ -44,9 +44,8 @@ static void on_ready(struct channel *channel, const struct frame *frame)
 /* R92: streams above the last id were not and will not be served. */
 static void refuse_above(struct channel *channel, uint32_t last_id)
 {
-    struct channel_gone gone = {.end = CHANNEL_END_REFUSED,
-                                .code = FRAME_ERROR_DRAINING,
-                                .fate = CHANNEL_FATE_NOT_STARTED};
+    struct channel_gone gone = {
+        .end = CHANNEL_END_REFUSED, .code = FRAME_ERROR_DRAINING, .fate = CHANNEL_FATE_NOT_STARTED};
     struct channel_stream *next;
 
     for (struct channel_stream *stream = stream_list_first(&channel->streams); stream != NULL;
@@ -263,7 +262,8 @@ void channel_on_tick(struct loop_timer *timer)
     /* A worker that reads nothing any more cannot take the last bytes of a link that is going away. */
     if (channel->ping_told && stream_list_empty(&channel->streams) &&
         (channel->goaway_sent || channel->goaway_received)) {
-        channel_end(channel, FRAME_ERROR_NO_ERROR, false, "went away without reading our last frames");
+        channel_end(channel, FRAME_ERROR_NO_ERROR, false,
+                    "went away without reading our last frames");
         return;
     }
     channel->traffic = false;

@@ -30,10 +30,9 @@ static void finish_closed(struct channel *channel)
 
 static void lose(struct channel_stream *stream, enum channel_fate fate)
 {
-    static const enum metric metrics[] = {
-        [CHANNEL_FATE_UNWRITTEN] = METRIC_ipc_lost_unwritten,
-        [CHANNEL_FATE_NOT_STARTED] = METRIC_ipc_lost_not_started,
-        [CHANNEL_FATE_STARTED] = METRIC_ipc_lost_started};
+    static const enum metric metrics[] = {[CHANNEL_FATE_UNWRITTEN] = METRIC_ipc_lost_unwritten,
+                                          [CHANNEL_FATE_NOT_STARTED] = METRIC_ipc_lost_not_started,
+                                          [CHANNEL_FATE_STARTED] = METRIC_ipc_lost_started};
     struct channel_gone gone = {
         .end = CHANNEL_END_LOST, .code = FRAME_ERROR_WORKER_LOST, .fate = fate};
 

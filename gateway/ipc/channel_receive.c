@@ -337,8 +337,8 @@ static void read_frames(struct channel *channel)
 /* The worker's end of the link: what it had sent was read before (R2, S10). */
 static void read_ended(struct channel *channel, enum error error, int saved_errno)
 {
-    bool orderly = (channel->goaway_sent || channel->goaway_received) &&
-                   stream_list_empty(&channel->streams);
+    bool orderly =
+        (channel->goaway_sent || channel->goaway_received) && stream_list_empty(&channel->streams);
 
     if (frame_reader_partial(&channel->link.reader)) {
         METRIC_INCREMENT(ipc_frames_cut);

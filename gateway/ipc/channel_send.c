@@ -9,7 +9,7 @@
 
 /* One stream's share of a round, and what is put into one write. */
 #define SEND_SLICE 16384u
-#define SEND_BATCH (128u * 1024)
+#define SEND_BATCH 131072u
 
 static const struct slice no_bytes = {NULL, 0};
 

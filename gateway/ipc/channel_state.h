@@ -40,13 +40,13 @@ struct channel_stream {
     unsigned informational;      /* 1xx heads so far */
     bool want_send;              /* the user has said so and has not run dry since */
     bool local_ended;            /* our side: END_STREAM, BODY_ABORTED, or the whole stream */
-    bool gateway_ended;          /* we ended the whole stream (SPEC R60); what comes is checked and dropped */
-    bool reset_sent;
-    bool eof_told;               /* DISCONNECT(CLIENT_EOF) was sent */
-    bool eof_waits;              /* CLIENT_EOF follows our END_STREAM (SPEC R63) */
-    bool worker_spoke;           /* any frame has come on it */
-    bool head_seen;              /* final RESPONSE */
-    bool remote_ended;           /* END_STREAM or RESET has come */
+    bool
+        gateway_ended; /* we ended the whole stream (SPEC R60); what comes is checked and dropped */
+    bool reset_sent, eof_told; /* RESET, DISCONNECT(CLIENT_EOF) was sent */
+    bool eof_waits;            /* CLIENT_EOF follows our END_STREAM (SPEC R63) */
+    bool worker_spoke;         /* any frame has come on it */
+    bool head_seen;            /* final RESPONSE */
+    bool remote_ended;         /* END_STREAM or RESET has come */
     struct loop_grave grave;
 };
 
@@ -74,7 +74,7 @@ struct channel {
     uint32_t sending_room;
     unsigned attached;
     uint32_t last_id;
-    struct idmap conns;      /* connection ids told by CONN; the value is the channel itself */
+    struct idmap conns; /* connection ids told by CONN; the value is the channel itself */
 
     bool goaway_sent, goaway_received;
     uint32_t goaway_last; /* the worker's */
@@ -82,18 +82,17 @@ struct channel {
     bool traffic;         /* frames since the last tick */
 
     bool pong_queued;
-    uint32_t pong_nonce;
     bool ping_open, ping_told; /* a PING is unanswered; its lateness was told */
-    uint32_t ping_nonce;
+    uint32_t pong_nonce, ping_nonce;
     uint64_t ping_at;
 
     uint64_t flood_since, log_since, stats_at;
     unsigned flood_count, log_count;
 
     struct loop_dirty dirty;
-    struct loop_timer tick;   /* start_timeout, then ping_interval */
-    struct loop_timer wait;   /* bounds reading after a write error, and the wait for death */
-    struct loop_io death;     /* the pidfd */
+    struct loop_timer tick;    /* start_timeout, then ping_interval */
+    struct loop_timer wait;    /* bounds reading after a write error, and the wait for death */
+    struct loop_io death;      /* the pidfd */
     enum frame_error end_code; /* to be told in CHANNEL_ERROR unless NO_ERROR */
     bool end_orderly;
     uint64_t end_written; /* bytes written when the link ended */
@@ -111,7 +110,7 @@ void channel_violation(struct channel *channel, enum frame_error code, const cha
                        const struct frame *frame);
 /* Queues a frame without payload or with `payload`; out of memory ends the link. */
 void channel_queue(struct channel *channel, const struct frame *frame, struct slice payload);
-/* Frees it, and what it holds. */
+/* Frees it. */
 void channel_dispose(struct channel *channel);
 static inline bool channel_is_open(const struct channel *channel)
 {

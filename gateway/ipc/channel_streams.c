@@ -23,9 +23,8 @@ static void stream_free(struct loop_grave *grave)
 bool channel_can_open(const struct channel *channel)
 {
     REQUIRE_OBJECT(channel, CHANNEL_MAGIC);
-    return channel->state == CHANNEL_READY && !channel->goaway_sent &&
-           !channel->goaway_received && !channel->link.write_dead &&
-           channel->last_id < FRAME_MAX_STREAM_ID &&
+    return channel->state == CHANNEL_READY && !channel->goaway_sent && !channel->goaway_received &&
+           !channel->link.write_dead && channel->last_id < FRAME_MAX_STREAM_ID &&
            link_queued(&channel->link) < channel->settings.link_queue;
 }
 
@@ -113,7 +112,8 @@ void channel_stream_want_send(struct channel_stream *stream)
 {
     REQUIRE_OBJECT(stream, CHANNEL_STREAM_MAGIC);
     stream->want_send = true;
-    if (stream->channel->sending != stream) { /* its turn is running: the flush looks again behind it */
+    if (stream->channel->sending !=
+        stream) { /* its turn is running: the flush looks again behind it */
         channel_stream_schedule(stream);
     }
 }
@@ -321,7 +321,8 @@ void channel_stream_close(struct channel_stream *stream)
     METRIC_DECREMENT(ipc_streams);
     loop_bury(channel->loop, &stream->grave, stream_free);
     if (stream_list_empty(&channel->streams) && channel_is_open(channel)) {
-        loop_mark_dirty(channel->loop, &channel->dirty); /* a link that is going away may close now */
+        loop_mark_dirty(channel->loop,
+                        &channel->dirty); /* a link that is going away may close now */
     }
     channel->ops->on_slot_free(channel, channel->owner);
 }

@@ -38,9 +38,8 @@ static inline bool credit_out_grant(struct credit_out *credit, uint32_t incremen
 /* Payload bytes that may be sent in one frame of at most `most` bytes. */
 static inline uint32_t credit_out_room(const struct credit_out *credit, uint32_t most)
 {
-    uint32_t room = credit->available < FRAME_DATA_OVERHEAD
-                        ? 0
-                        : credit->available - FRAME_DATA_OVERHEAD;
+    uint32_t room =
+        credit->available < FRAME_DATA_OVERHEAD ? 0 : credit->available - FRAME_DATA_OVERHEAD;
     return room < most ? room : most;
 }
 
@@ -69,8 +68,7 @@ static inline void credit_in_init(struct credit_in *credit, uint32_t window)
  * frames are not free (SPEC R70); a frame without payload is done with at once. */
 static inline bool credit_in_take(struct credit_in *credit, uint32_t payload)
 {
-    if (payload > credit->available ||
-        credit->available - payload < FRAME_DATA_OVERHEAD) {
+    if (payload > credit->available || credit->available - payload < FRAME_DATA_OVERHEAD) {
         return false;
     }
     credit->available -= payload + FRAME_DATA_OVERHEAD;

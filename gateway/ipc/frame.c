@@ -147,8 +147,7 @@ bool frame_ignorable(unsigned type, enum frame_sender sender)
 static bool code_is_legal(const struct frame *frame, const struct frame_rule *rule,
                           enum frame_sender sender)
 {
-    uint32_t codes =
-        sender == FRAME_SENDER_GATEWAY ? rule->gateway_codes : rule->worker_codes;
+    uint32_t codes = sender == FRAME_SENDER_GATEWAY ? rule->gateway_codes : rule->worker_codes;
 
     switch (rule->code) {
     case FRAME_CODE_ERROR:
@@ -228,7 +227,8 @@ enum error frame_check(const struct frame *frame, enum frame_sender sender, uint
     }
     if (frame_ignorable(frame->type, sender)) {
         if (rule != NULL && frame->length > rule->max) {
-            return violation(ret_violation, FRAME_ERROR_FRAME_SIZE, "payload too long for its type");
+            return violation(ret_violation, FRAME_ERROR_FRAME_SIZE,
+                             "payload too long for its type");
         }
         return ERROR_NONE;
     }

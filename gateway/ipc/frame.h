@@ -83,9 +83,9 @@ uint32_t frame_cost(const struct frame *frame);
 /* --- the reader ------------------------------------------------------------------------------------------------------ */
 
 enum frame_next {
-    FRAME_NEXT_FRAME,    /* *ret_frame; its payload is valid until the next call on the reader */
-    FRAME_NEXT_MORE,     /* all input is used up; a partial frame was kept */
-    FRAME_NEXT_BAD,      /* a header broke a rule: *ret_violation; the reader must not be used any more */
+    FRAME_NEXT_FRAME, /* *ret_frame; its payload is valid until the next call on the reader */
+    FRAME_NEXT_MORE,  /* all input is used up; a partial frame was kept */
+    FRAME_NEXT_BAD, /* a header broke a rule: *ret_violation; the reader must not be used any more */
     FRAME_NEXT_NO_MEMORY /* a partial frame could not be kept; as BAD */
 };
 

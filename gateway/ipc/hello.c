@@ -108,8 +108,8 @@ void hello_ack_encode(struct strbuf *out, const struct hello_ack *ack,
     pack_key_uint(out, "proto", ack->proto);
     pack_features(out, ack->features);
     pack_key(out, "gateway");
-    pack_bin(out, (struct slice){(const char *)ack->gateway_instance,
-                                 sizeof(ack->gateway_instance)});
+    pack_bin(out,
+             (struct slice){(const char *)ack->gateway_instance, sizeof(ack->gateway_instance)});
     pack_key_uint(out, "channels", ack->channels);
     pack_key(out, "token");
     pack_bin(out, ack->token);
@@ -152,8 +152,7 @@ void ipc_link_refuse(struct ipc_link *link, enum frame_error code, const char *t
     frame.length = (uint32_t)words.length;
     frame_encode(header, &frame);
     struct iovec vectors[] = {{.iov_base = header, .iov_len = sizeof(header)},
-                              {.iov_base = (void *)(uintptr_t)words.data,
-                               .iov_len = words.length}};
+                              {.iov_base = (void *)(uintptr_t)words.data, .iov_len = words.length}};
     struct msghdr message = {.msg_iov = vectors, .msg_iovlen = 2};
     /* Not in a flush: nothing else was ever written to this descriptor, so an empty socket takes it, and nobody waits for it. */
     (void)sendmsg(link->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);

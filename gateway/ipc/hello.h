@@ -21,13 +21,13 @@
 struct hello {
     unsigned proto_min, proto_max;
     struct slice app, generation, python, worker_version;
-    struct slice target;       /* what it serves ("shop.asgi:app"), for display; may be empty */
+    struct slice target; /* what it serves ("shop.asgi:app"), for display; may be empty */
     uint64_t features;
     uint8_t instance[16];
-    int64_t pid;               /* as claimed; the kernel's is in ipc_link */
+    int64_t pid; /* as claimed; the kernel's is in ipc_link */
     uint32_t max_concurrency;
     uint32_t channel_index;
-    struct slice token;        /* empty on channel 0 */
+    struct slice token; /* empty on channel 0 */
 };
 
 /* What the gateway answers. Slices are copied into the frame. */
@@ -47,8 +47,8 @@ struct worker_stats {
 /* An accepted link on its way from the acceptor to a channel. Moves by mailbox to the channel's loop. */
 struct ipc_link {
     int fd;
-    int pidfd;   /* -1: none to be had */
-    pid_t pid;   /* from the kernel (SO_PEERCRED) */
+    int pidfd; /* -1: none to be had */
+    pid_t pid; /* from the kernel (SO_PEERCRED) */
     uid_t uid;
     struct arena arena;
     struct hello hello;
@@ -65,9 +65,10 @@ struct ipc_acceptor;
 typedef void ipc_hello_fn(void *context, struct ipc_link *link);
 
 /* Accepts workers on a bound, listening Unix socket (not owned). `allow_uids`: empty = the file mode decides. NULL: no memory. */
-struct ipc_acceptor *ipc_acceptor_new(struct loop *loop, int fd, const struct ipc_settings *settings,
-                                      const uid_t *allow_uids, size_t allow_uid_count,
-                                      ipc_hello_fn *on_hello, void *context) MUST_CHECK;
+struct ipc_acceptor *ipc_acceptor_new(struct loop *loop, int fd,
+                                      const struct ipc_settings *settings, const uid_t *allow_uids,
+                                      size_t allow_uid_count, ipc_hello_fn *on_hello,
+                                      void *context) MUST_CHECK;
 /* Stops accepting and drops pending handshakes; the memory goes by loop_bury. */
 void ipc_acceptor_free(struct ipc_acceptor *acceptor);
 

@@ -16,7 +16,7 @@
 #include "loop/loop.h"
 
 /* Most bytes read per wake-up: a fair share of a turn, and enough for hundreds of frames. */
-#define LINK_READ_BYTES (256u * 1024)
+#define LINK_READ_BYTES 262144u
 
 struct link {
     struct loop *loop;

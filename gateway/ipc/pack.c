@@ -202,8 +202,7 @@ static enum error walk_map(struct walk *walk, uint32_t pairs, unsigned depth)
     }
     for (uint32_t i = 0; i < pairs; i++) {
         const uint8_t *key = walk->at;
-        if (key == walk->end || !is_text_head(*key) ||
-            walk_value(walk, depth + 1) != ERROR_NONE) {
+        if (key == walk->end || !is_text_head(*key) || walk_value(walk, depth + 1) != ERROR_NONE) {
             return ERROR_PROTOCOL;
         }
         keys[i] = key_text(key, walk->at);
@@ -310,9 +309,9 @@ static enum error convert_map(struct arena *arena, const msgpack_object_map *fro
     to->count = from->size;
     to->items = items;
     for (uint32_t i = 0; i < from->size; i++) {
-        enum error error = convert(arena, &from->ptr[i].key, &items[2 * i]);
+        enum error error = convert(arena, &from->ptr[i].key, &items[2 * (size_t)i]);
         if (error == ERROR_NONE) {
-            error = convert(arena, &from->ptr[i].val, &items[2 * i + 1]);
+            error = convert(arena, &from->ptr[i].val, &items[2 * (size_t)i + 1]);
         }
         if (error != ERROR_NONE) {
             return error;
@@ -391,8 +390,8 @@ const struct pack_value *pack_get(const struct pack_value *map, const char *key)
         return NULL;
     }
     for (uint32_t i = 0; i < map->count; i++) {
-        if (slice_equal(map->items[2 * i].bytes, slice_from(key))) {
-            return &map->items[2 * i + 1];
+        if (slice_equal(map->items[2 * (size_t)i].bytes, slice_from(key))) {
+            return &map->items[2 * (size_t)i + 1];
         }
     }
     return NULL;

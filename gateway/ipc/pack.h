@@ -27,7 +27,16 @@ void pack_bin_head(struct strbuf *out, uint32_t length);
 
 /* --- reading ------------------------------------------------------------------------------------------------------------- */
 
-enum pack_type { PACK_NIL, PACK_BOOL, PACK_UINT, PACK_INT, PACK_TEXT, PACK_BIN, PACK_ARRAY, PACK_MAP };
+enum pack_type {
+    PACK_NIL,
+    PACK_BOOL,
+    PACK_UINT,
+    PACK_INT,
+    PACK_TEXT,
+    PACK_BIN,
+    PACK_ARRAY,
+    PACK_MAP
+};
 
 /* A decoded value. For arrays `items` has `count` values, for maps 2 x count (key, value, ...). Bytes are borrowed from the input. */
 struct pack_value {
@@ -39,7 +48,8 @@ struct pack_value {
 };
 
 /* Decodes exactly one value that fills the input. ERROR_PROTOCOL: malformed or over a bound (nothing was allocated); ERROR_NO_MEMORY. */
-enum error pack_decode(struct arena *arena, struct slice input, struct pack_value *ret_value) MUST_CHECK;
+enum error pack_decode(struct arena *arena, struct slice input,
+                       struct pack_value *ret_value) MUST_CHECK;
 /* The value of a text key in a map, or NULL. */
 const struct pack_value *pack_get(const struct pack_value *map, const char *key);
 

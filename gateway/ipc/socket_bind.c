@@ -44,9 +44,10 @@ static enum error fill_address(const char *path, struct sockaddr_un *address,
         return fail(text, ERROR_INVALID, "%s: the socket's path must be absolute", path);
     }
     if (length >= sizeof(address->sun_path)) {
-        return fail(text, ERROR_INVALID,
-                    "the socket's path has %zu bytes, the system allows %zu; choose a shorter one: %s",
-                    length, sizeof(address->sun_path) - 1, path);
+        return fail(
+            text, ERROR_INVALID,
+            "the socket's path has %zu bytes, the system allows %zu; choose a shorter one: %s",
+            length, sizeof(address->sun_path) - 1, path);
     }
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
     memcpy(address->sun_path, path, length + 1);
@@ -73,8 +74,9 @@ static enum error make_directory(const char *path, gid_t group, const struct bin
     /* chmod: the umask must not take the group's right away. */
     if (mkdir(directory, 0750) != 0 || chmod(directory, 0750) != 0 ||
         (group != (gid_t)-1 && chown(directory, (uid_t)-1, group) != 0)) {
-        return fail(text, ERROR_IO, "cannot make the directory %s: %s; make it, or choose another path",
-                    directory, strerror(errno));
+        return fail(text, ERROR_IO,
+                    "cannot make the directory %s: %s; make it, or choose another path", directory,
+                    strerror(errno));
     }
     return ERROR_NONE;
 }
@@ -86,12 +88,11 @@ static enum error clear_stale(const char *path, const struct sockaddr_un *addres
     struct stat status;
 
     if (lstat(path, &status) != 0) {
-        return errno == ENOENT ? ERROR_NONE
-                               : fail(text, ERROR_IO, "%s: %s", path, strerror(errno));
+        return errno == ENOENT ? ERROR_NONE : fail(text, ERROR_IO, "%s: %s", path, strerror(errno));
     }
     if (!S_ISSOCK(status.st_mode)) {
-        return fail(text, ERROR_INVALID, "%s exists and is not a socket; remove it, or choose another path",
-                    path);
+        return fail(text, ERROR_INVALID,
+                    "%s exists and is not a socket; remove it, or choose another path", path);
     }
     int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (probe < 0) {
@@ -120,8 +121,8 @@ static enum error bind_and_listen(int fd, const char *path, const struct sockadd
     if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0) {
         return fail(text, ERROR_IO, "cannot bind %s: %s", path, strerror(errno));
     }
-    if (chmod(path, 0660) != 0 ||
-        (group != (gid_t)-1 && lchown(path, (uid_t)-1, group) != 0) || listen(fd, BACKLOG) != 0) {
+    if (chmod(path, 0660) != 0 || (group != (gid_t)-1 && lchown(path, (uid_t)-1, group) != 0) ||
+        listen(fd, BACKLOG) != 0) {
         enum error error = fail(text, ERROR_IO, "cannot set up %s: %s", path, strerror(errno));
         (void)unlink(path);
         return error;

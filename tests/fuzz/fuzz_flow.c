@@ -74,7 +74,8 @@ static void deliver_frame(struct model *m)
         return;
     }
     uint32_t length = wire_take(&m->frames);
-    REQUIRE(credit_in_take(&m->in, length)); /* a sender that keeps the rules is never found in breach */
+    REQUIRE(credit_in_take(&m->in,
+                           length)); /* a sender that keeps the rules is never found in breach */
     m->received += length;
     m->on_wire -= length + FRAME_DATA_OVERHEAD;
 }

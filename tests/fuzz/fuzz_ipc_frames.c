@@ -265,9 +265,10 @@ static void put(const void *bytes, size_t length)
 static void put_frame(struct input *in)
 {
     static const uint8_t types[] = {
-        FRAME_RESPONSE, FRAME_DATA, FRAME_TRAILERS, FRAME_WINDOW, FRAME_RESET, FRAME_REFUSED,
-        FRAME_DONE,     FRAME_PING, FRAME_PONG,     FRAME_GOAWAY, FRAME_STATS, FRAME_LOG,
-        FRAME_READY,    FRAME_CHANNEL_ERROR,        200,          FRAME_FILE,  FRAME_WS_MSG};
+        FRAME_RESPONSE, FRAME_DATA,  FRAME_TRAILERS, FRAME_WINDOW,        FRAME_RESET,
+        FRAME_REFUSED,  FRAME_DONE,  FRAME_PING,     FRAME_PONG,          FRAME_GOAWAY,
+        FRAME_STATS,    FRAME_LOG,   FRAME_READY,    FRAME_CHANNEL_ERROR, 200,
+        FRAME_FILE,     FRAME_WS_MSG};
     static uint8_t bytes[FRAME_HEADER_SIZE + 65536];
     struct frame frame = {.type = types[take(in) % sizeof(types)]};
     const struct frame_rule *rule = frame_rule(frame.type);
@@ -434,17 +435,16 @@ static void step(struct input *in)
 
 static void begin(void)
 {
-    static const struct ipc_settings settings = {
-        .max_frame = 65536,
-        .window = WINDOW,
-        .ws_max_message = 1024,
-        .max_links = 16,
-        .link_queue = 100000,
-        .hello_timeout = 3600 * CLOCK_NS_PER_S,
-        .start_timeout = 3600 * CLOCK_NS_PER_S,
-        .ping_interval = 3600 * CLOCK_NS_PER_S,
-        .unresponsive_after = 3600 * CLOCK_NS_PER_S,
-        .death_wait = 0};
+    static const struct ipc_settings settings = {.max_frame = 65536,
+                                                 .window = WINDOW,
+                                                 .ws_max_message = 1024,
+                                                 .max_links = 16,
+                                                 .link_queue = 100000,
+                                                 .hello_timeout = 3600 * CLOCK_NS_PER_S,
+                                                 .start_timeout = 3600 * CLOCK_NS_PER_S,
+                                                 .ping_interval = 3600 * CLOCK_NS_PER_S,
+                                                 .unresponsive_after = 3600 * CLOCK_NS_PER_S,
+                                                 .death_wait = 0};
     struct hello_ack ack = {.proto = 1, .channels = 1, .token = SLICE("0123456789abcdef")};
     struct ipc_link link = {.pidfd = -1, .pid = 1};
     uint8_t header[FRAME_HEADER_SIZE];

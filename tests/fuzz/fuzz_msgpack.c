@@ -80,7 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct strbuf out;
         strbuf_init(&out);
         write_value(&out, &value);
-        REQUIRE(!out.failed && out.length <= input.length + 9); /* never longer than the widths allow */
+        REQUIRE(!out.failed &&
+                out.length <= input.length + 9); /* never longer than the widths allow */
         REQUIRE(pack_decode(&arena, (struct slice){out.data, out.length}, &again) == ERROR_NONE);
         same(&value, &again, 0);
         strbuf_done(&out);

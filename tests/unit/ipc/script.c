@@ -184,10 +184,11 @@ struct ipc_settings script_settings(void)
                                  .death_wait = 10 * CLOCK_NS_PER_S};
 }
 
-bool script_start_with(struct script *script, const struct ipc_settings *settings,
-                       int gateway_fd, int worker_fd, int pidfd)
+bool script_start_with(struct script *script, const struct ipc_settings *settings, int gateway_fd,
+                       int worker_fd, int pidfd)
 {
-    static const struct loop_settings loop_settings = {.turn_callbacks = 64, .turn_time_us = 1000000};
+    static const struct loop_settings loop_settings = {.turn_callbacks = 64,
+                                                       .turn_time_us = 1000000};
     *script = (struct script){.settings = *settings, .fd = worker_fd, .page_fd = -1};
     strbuf_init(&script->payloads);
     frame_reader_init(&script->reader, FRAME_SENDER_GATEWAY, settings->max_frame);
@@ -198,8 +199,7 @@ bool script_start_with(struct script *script, const struct ipc_settings *setting
     }
     *link = (struct ipc_link){.fd = gateway_fd, .pidfd = pidfd, .pid = getpid(), .uid = getuid()};
     arena_init(&link->arena, 1024);
-    struct hello_ack ack = {
-        .proto = 1, .channels = 1, .token = SLICE("0123456789abcdef")};
+    struct hello_ack ack = {.proto = 1, .channels = 1, .token = SLICE("0123456789abcdef")};
     script->loop = loop_new(0, &loop_settings);
     if (script->loop == NULL) {
         ipc_link_free(link);

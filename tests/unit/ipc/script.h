@@ -21,15 +21,15 @@ struct script_user {
     struct channel_stream *stream; /* NULL once gone or detached */
     struct script *script;
     unsigned heads, datas, trailers, credits, gones, sendables;
-    unsigned status;         /* of the latest head */
-    uint64_t bytes;          /* of on_data */
+    unsigned status; /* of the latest head */
+    uint64_t bytes;  /* of on_data */
     bool end;
     struct channel_gone gone;
-    uint64_t to_send;        /* body bytes left to send; the end follows */
+    uint64_t to_send; /* body bytes left to send; the end follows */
     bool send_end;
-    bool hold;               /* does not release what comes */
+    bool hold; /* does not release what comes */
     uint32_t held;
-    enum error answer;       /* what on_head, on_data and on_trailers return */
+    enum error answer; /* what on_head, on_data and on_trailers return */
 };
 
 struct script {
@@ -59,8 +59,8 @@ struct ipc_settings script_settings(void);
 /* A channel on one end of a socket pair; the process at the other end is this one (`pidfd` -1) unless given. The test sees HELLO_ACK
  * as its first frame. Returns false when memory was out. */
 bool script_start(struct script *script, const struct ipc_settings *settings);
-bool script_start_with(struct script *script, const struct ipc_settings *settings,
-                       int gateway_fd, int worker_fd, int pidfd);
+bool script_start_with(struct script *script, const struct ipc_settings *settings, int gateway_fd,
+                       int worker_fd, int pidfd);
 /* script_start, HELLO_ACK read, READY sent and handled. */
 void script_ready(struct script *script);
 /* Closes everything, lets the channel end, and checks that nothing lives any more. Returns false when something does. */

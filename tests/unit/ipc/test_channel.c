@@ -144,8 +144,7 @@ TEST(a_body_goes_out_in_slices_within_credit)
         frame = script_take(&s);
         if (frame.type == 0) { /* it has used its credit up to the last byte that fits */
             CHECK(credit < 17);
-            script_say(&s,
-                       (struct frame){.type = FRAME_WINDOW, .stream = 1, .aux = 65536 - credit},
+            script_say(&s, (struct frame){.type = FRAME_WINDOW, .stream = 1, .aux = 65536 - credit},
                        NULL, 0);
             credit = 65536;
             continue;
@@ -247,7 +246,7 @@ TEST(credit_comes_back_as_the_response_is_released)
     script_say(&s, stream_frame(FRAME_DATA, 1, 0, 0), bytes, 30000);
     script_say(&s, stream_frame(FRAME_DATA, 1, 0, 0), bytes, 65536 - 30000 - 32);
     CHECK_EQ_INT(user.bytes, 65536 - 32);
-    CHECK_EQ_INT(script_take(&s).type, 0); /* nothing was released */
+    CHECK_EQ_INT(script_take(&s).type, 0);  /* nothing was released */
     channel_stream_release(user.stream, 1); /* the worker stands at zero: at once (R70) */
     struct frame frame = script_take(&s);
     CHECK_EQ_INT(frame.type, FRAME_WINDOW);
@@ -303,8 +302,8 @@ TEST(informational_heads_then_trailers)
     start();
     CHECK(script_open(&s, &user, "", true, false));
     for (unsigned i = 0; i < FRAME_MAX_INFORMATIONAL; i++) {
-        script_say(&s, stream_frame(FRAME_RESPONSE, 1, FRAME_FLAG_INFORMATIONAL, 103),
-                   "\x91\xc4", 3);
+        script_say(&s, stream_frame(FRAME_RESPONSE, 1, FRAME_FLAG_INFORMATIONAL, 103), "\x91\xc4",
+                   3);
     }
     CHECK_EQ_INT(user.heads, 8);
     script_say(&s, stream_frame(FRAME_RESPONSE, 1, 0, 200), "\x91\xc4", 3);
@@ -437,7 +436,8 @@ TEST(bad_content_costs_one_stream)
     CHECK_EQ_INT(bad.gones, 0); /* it knows: it has refused */
     script_say(&s, stream_frame(FRAME_RESPONSE, 2, 0, 200), "\x91\xc4", 3);
     big.answer = ERROR_INVALID;
-    script_say(&s, stream_frame(FRAME_DATA, 2, END, 0), "x", 1); /* its side has ended: no RESET (R54) */
+    script_say(&s, stream_frame(FRAME_DATA, 2, END, 0), "x",
+               1); /* its side has ended: no RESET (R54) */
     CHECK_EQ_INT(script_take(&s).type, 0);
     script_say(&s, stream_frame(FRAME_RESPONSE, 3, FRAME_FLAG_INFORMATIONAL, 101), "\x91\xc4", 3);
     frame = script_take_type(&s, FRAME_RESET); /* R52 */

@@ -28,10 +28,14 @@ static enum frame_error judge(struct frame frame, enum frame_sender sender)
 
 TEST(a_header_is_little_endian)
 {
-    static const uint8_t expected[] = {0x44, 0x33, 0x22, 0x11, 17, 0x19, 0xf4, 0x01,
+    static const uint8_t expected[] = {0x44, 0x33, 0x22, 0x11, 17,   0x19, 0xf4, 0x01,
                                        0x04, 0x03, 0x02, 0x01, 0xdd, 0xcc, 0xbb, 0xaa};
-    struct frame frame = {.length = 0x11223344, .type = 17, .flags = 0x19, .code = 500,
-                          .stream = 0x01020304, .aux = 0xaabbccdd};
+    struct frame frame = {.length = 0x11223344,
+                          .type = 17,
+                          .flags = 0x19,
+                          .code = 500,
+                          .stream = 0x01020304,
+                          .aux = 0xaabbccdd};
     struct frame back;
     uint8_t bytes[FRAME_HEADER_SIZE];
 
@@ -80,8 +84,8 @@ TEST(types_and_senders)
     CHECK(!frame_ignorable(FRAME_STATS, FRAME_SENDER_WORKER));
     CHECK(frame_ignorable(FRAME_STATS, FRAME_SENDER_GATEWAY));
     CHECK_EQ_INT(GATEWAY(.type = FRAME_STATS, .flags = 255, .length = 1), OK);
-    static const uint8_t gateway_only[] = {FRAME_HELLO_ACK, FRAME_CONN, FRAME_CONN_END,
-                                           FRAME_REQUEST, FRAME_DISCONNECT, FRAME_FILE_DONE};
+    static const uint8_t gateway_only[] = {FRAME_HELLO_ACK, FRAME_CONN,       FRAME_CONN_END,
+                                           FRAME_REQUEST,   FRAME_DISCONNECT, FRAME_FILE_DONE};
     for (size_t i = 0; i < sizeof(gateway_only); i++) {
         CHECK_EQ_INT(WORKER(.type = gateway_only[i], .stream = 1, .length = 1, .aux = 1), PROTOCOL);
     }
@@ -98,7 +102,8 @@ TEST(streams_flags_codes_aux)
     CHECK_EQ_INT(WORKER(.type = FRAME_TRAILERS, .stream = 1, .length = 1, .flags = 1), OK);
     CHECK_EQ_INT(WORKER(.type = FRAME_DATA, .stream = 1, .length = 1, .code = 1), PROTOCOL);
     CHECK_EQ_INT(WORKER(.type = FRAME_RESET, .stream = 1, .code = FRAME_ERROR_CANCEL), OK);
-    CHECK_EQ_INT(WORKER(.type = FRAME_RESET, .stream = 1, .code = FRAME_ERROR_BODY_ABORTED), PROTOCOL);
+    CHECK_EQ_INT(WORKER(.type = FRAME_RESET, .stream = 1, .code = FRAME_ERROR_BODY_ABORTED),
+                 PROTOCOL);
     CHECK_EQ_INT(WORKER(.type = FRAME_RESET, .stream = 1, .code = 40), PROTOCOL);
     CHECK_EQ_INT(GATEWAY(.type = FRAME_RESET, .stream = 1, .code = FRAME_ERROR_BODY_ABORTED), OK);
     CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 1, .code = 1000), PROTOCOL);
@@ -108,22 +113,34 @@ TEST(streams_flags_codes_aux)
     CHECK_EQ_INT(WORKER(.type = FRAME_DONE, .stream = 1, .aux = 1), PROTOCOL);
     CHECK_EQ_INT(WORKER(.type = FRAME_WINDOW, .stream = 1), PROTOCOL);
     CHECK_EQ_INT(GATEWAY(.type = FRAME_CONN_END), PROTOCOL);
-    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 9, .aux = 9, .code = 200), OK);
-    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 9, .aux = 10, .code = 200), PROTOCOL);
+    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 9, .aux = 9, .code = 200),
+                 OK);
+    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 9, .aux = 10, .code = 200),
+                 PROTOCOL);
 }
 
 TEST(combinations)
 {
-    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 1, .code = 200, .flags = FRAME_FLAG_DONE), PROTOCOL);
-    CHECK_EQ_INT(WORKER(.type = FRAME_DATA, .stream = 1, .length = 1, .flags = FRAME_FLAG_DONE), PROTOCOL);
+    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 1, .code = 200,
+                        .flags = FRAME_FLAG_DONE),
+                 PROTOCOL);
+    CHECK_EQ_INT(WORKER(.type = FRAME_DATA, .stream = 1, .length = 1, .flags = FRAME_FLAG_DONE),
+                 PROTOCOL);
     CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 1, .code = 103), PROTOCOL);
-    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 1, .code = 200, .flags = FRAME_FLAG_INFORMATIONAL), PROTOCOL);
-    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 1, .code = 103, .flags = FRAME_FLAG_INFORMATIONAL | 1), PROTOCOL);
-    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 2, .code = 103, .aux = 1, .flags = FRAME_FLAG_INFORMATIONAL), PROTOCOL);
+    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 1, .code = 200,
+                        .flags = FRAME_FLAG_INFORMATIONAL),
+                 PROTOCOL);
+    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 1, .code = 103,
+                        .flags = FRAME_FLAG_INFORMATIONAL | 1),
+                 PROTOCOL);
+    CHECK_EQ_INT(WORKER(.type = FRAME_RESPONSE, .stream = 1, .length = 2, .code = 103, .aux = 1,
+                        .flags = FRAME_FLAG_INFORMATIONAL),
+                 PROTOCOL);
     CHECK_EQ_INT(WORKER(.type = FRAME_DATA, .stream = 1), PROTOCOL);
     CHECK_EQ_INT(WORKER(.type = FRAME_DATA, .stream = 1, .flags = 1), OK);
     CHECK_EQ_INT(GATEWAY(.type = FRAME_REQUEST, .stream = 1, .length = 1, .flags = 33), PROTOCOL);
-    CHECK_EQ_INT(GATEWAY(.type = FRAME_REQUEST, .stream = 1, .length = 2, .aux = 1, .flags = 32), PROTOCOL);
+    CHECK_EQ_INT(GATEWAY(.type = FRAME_REQUEST, .stream = 1, .length = 2, .aux = 1, .flags = 32),
+                 PROTOCOL);
     CHECK_EQ_INT(GATEWAY(.type = FRAME_REQUEST, .stream = 1, .length = 16385, .aux = 1), OK);
     CHECK_EQ_INT(GATEWAY(.type = FRAME_REQUEST, .stream = 1, .length = 16386, .aux = 1), PROTOCOL);
     CHECK_EQ_INT(WORKER(.type = FRAME_WS_MSG, .stream = 1, .flags = FRAME_FLAG_MORE), PROTOCOL);
@@ -193,8 +210,8 @@ static void make(struct stream *stream)
 }
 
 /* Feeds `length` bytes: first into the reader's own room, as a link does, then as input. */
-static unsigned feed(struct frame_reader *reader, const uint8_t *bytes, size_t length,
-                     bool direct, uint32_t *next_id)
+static unsigned feed(struct frame_reader *reader, const uint8_t *bytes, size_t length, bool direct,
+                     uint32_t *next_id)
 {
     uint8_t *room;
     size_t space = direct ? frame_reader_room(reader, &room) : 0;

@@ -38,8 +38,8 @@ static void on_hello(void *context, struct ipc_link *link)
 
 struct hello_keys {
     unsigned proto_min, proto_max;
-    const char *skip;      /* a key that is left out */
-    const char *extra;     /* a key that nobody knows */
+    const char *skip;  /* a key that is left out */
+    const char *extra; /* a key that nobody knows */
     uint64_t max_concurrency;
     size_t instance;
 };
@@ -153,7 +153,8 @@ TEST(a_malformed_hello_names_its_key)
 
 static void start_with(struct ipc_settings settings, const uid_t *uids, size_t count)
 {
-    static const struct loop_settings loop_settings = {.turn_callbacks = 64, .turn_time_us = 1000000};
+    static const struct loop_settings loop_settings = {.turn_callbacks = 64,
+                                                       .turn_time_us = 1000000};
 
     s = (struct script){.loop = loop_new(0, &loop_settings), .fd = -1};
     CHECK(s.loop != NULL);
@@ -491,8 +492,10 @@ TEST(what_is_no_socket_is_left_alone)
     longer[sizeof(longer) - 1] = '\0';
     CHECK_EQ_INT(ipc_socket_bind(longer, (gid_t)-1, &socket_fd, text, sizeof(text)), ERROR_INVALID);
     CHECK(strstr(text, "shorter") != NULL);
-    CHECK_EQ_INT(ipc_socket_bind("relative", (gid_t)-1, &socket_fd, text, sizeof(text)), ERROR_INVALID);
-    CHECK_EQ_INT(ipc_socket_bind("/nonexistent/x/y", (gid_t)-1, &socket_fd, text, sizeof(text)), ERROR_IO);
+    CHECK_EQ_INT(ipc_socket_bind("relative", (gid_t)-1, &socket_fd, text, sizeof(text)),
+                 ERROR_INVALID);
+    CHECK_EQ_INT(ipc_socket_bind("/nonexistent/x/y", (gid_t)-1, &socket_fd, text, sizeof(text)),
+                 ERROR_IO);
     CHECK(strstr(text, "/nonexistent/x") != NULL);
 }
 

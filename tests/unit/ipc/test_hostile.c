@@ -94,7 +94,10 @@ TEST(one_frame_attacks)
         {"R16 101 unmarked", {.type = FRAME_RESPONSE, .stream = 1, .code = 101}, 3, PROTOCOL},
         {"R18 empty DATA", {.type = FRAME_DATA, .stream = 1}, 0, PROTOCOL},
         {"R20 idle id", {.type = FRAME_DONE, .stream = 3}, 0, PROTOCOL},
-        {"R20 RESPONSE to nothing", {.type = FRAME_RESPONSE, .stream = 77, .code = 200}, 3, PROTOCOL},
+        {"R20 RESPONSE to nothing",
+         {.type = FRAME_RESPONSE, .stream = 77, .code = 200},
+         3,
+         PROTOCOL},
         {"R25 second HELLO", {.type = FRAME_HELLO}, 5, PROTOCOL},
         {"R28 FILE", {.type = FRAME_FILE, .stream = 1}, 16, PROTOCOL},
         {"R28 WS_ACCEPT", {.type = FRAME_WS_ACCEPT, .stream = 1}, 3, PROTOCOL},
@@ -103,7 +106,10 @@ TEST(one_frame_attacks)
         {"R32 second READY", {.type = FRAME_READY}, 0, PROTOCOL},
         {"R50 DATA first", {.type = FRAME_DATA, .stream = 1}, 3, PROTOCOL},
         {"R50 TRAILERS first", {.type = FRAME_TRAILERS, .stream = 1, .flags = END}, 3, PROTOCOL},
-        {"R67 body above credit", {.type = FRAME_RESPONSE, .stream = 1, .code = 200, .aux = 1}, 65536, FLOW},
+        {"R67 body above credit",
+         {.type = FRAME_RESPONSE, .stream = 1, .code = 200, .aux = 1},
+         65536,
+         FLOW},
         {"R69 more than the window", {.type = FRAME_WINDOW, .stream = 2, .aux = 1}, 0, FLOW},
         {"R69 overflow", {.type = FRAME_WINDOW, .stream = 2, .aux = UINT32_MAX}, 0, FLOW},
     };
@@ -149,15 +155,15 @@ TEST(order_of_a_response)
     struct frame infos[8] = {info, info, info, info, info, info, info, info};
 
     ended.flags = END;
-    after(&head, 1, head, 3, PROTOCOL);                   /* a second final RESPONSE */
-    after(&head, 1, info, 3, PROTOCOL);                   /* 1xx behind it */
-    after(infos, 8, info, 3, PROTOCOL);                   /* the ninth */
-    after(&ended, 1, data, 3, PROTOCOL);                  /* R51 */
+    after(&head, 1, head, 3, PROTOCOL);  /* a second final RESPONSE */
+    after(&head, 1, info, 3, PROTOCOL);  /* 1xx behind it */
+    after(infos, 8, info, 3, PROTOCOL);  /* the ninth */
+    after(&ended, 1, data, 3, PROTOCOL); /* R51 */
     after(&ended, 1, head, 3, PROTOCOL);
     after(&ended, 1, reset, 0, PROTOCOL);
     after(&reset, 1, reset, 0, PROTOCOL);
     after(&reset, 1, data, 3, PROTOCOL);
-    after(&head, 1, refused, 0, PROTOCOL);                /* R48 */
+    after(&head, 1, refused, 0, PROTOCOL); /* R48 */
 }
 
 TEST(a_later_goaway_goes_up)
@@ -236,8 +242,9 @@ TEST(a_flood_without_effect)
     int64_t floods = metrics_sum(METRIC_ipc_floods);
 
     start();
-    script_say(&s, (struct frame){.type = FRAME_RESPONSE, .stream = 1, .code = 200, .flags = END | DONE},
-               "\x91\xc4", 3);
+    script_say(
+        &s, (struct frame){.type = FRAME_RESPONSE, .stream = 1, .code = 200, .flags = END | DONE},
+        "\x91\xc4", 3);
     frame_encode(header, &(struct frame){.type = FRAME_DONE, .stream = 1});
     for (unsigned i = 0; i < FRAME_FLOOD_FRAMES - 1; i++) {
         script_write(&s, header, sizeof(header));
@@ -258,9 +265,9 @@ TEST(what_is_only_dropped)
     start();
     int64_t ignored = metrics_sum(METRIC_ipc_frames_ignored);
     script_say(&s, (struct frame){.type = 222, .flags = 255, .code = 7, .stream = 9}, "x", 1);
-    script_say(&s, (struct frame){.type = FRAME_PONG, .aux = 5}, NULL, 0); /* R76 */
+    script_say(&s, (struct frame){.type = FRAME_PONG, .aux = 5}, NULL, 0);                /* R76 */
     script_say(&s, (struct frame){.type = FRAME_WINDOW, .stream = 1, .aux = 5}, NULL, 0); /* R74 */
-    script_say(&s, (struct frame){.type = FRAME_STATS}, "\xdd\x01\x00\x00\x00", 5); /* R38 */
+    script_say(&s, (struct frame){.type = FRAME_STATS}, "\xdd\x01\x00\x00\x00", 5);       /* R38 */
     script_say(&s, (struct frame){.type = FRAME_LOG}, "\x80", 1);
     CHECK_EQ_INT(metrics_sum(METRIC_ipc_frames_ignored) - ignored, 5);
     CHECK_EQ_INT(s.stats, 0);

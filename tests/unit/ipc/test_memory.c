@@ -34,7 +34,8 @@ static void scenario(void)
     }
     script_turns(&s, 3);
     for (uint32_t id = 1; id <= opened; id++) {
-        script_say(&s, (struct frame){.type = FRAME_RESPONSE, .stream = id, .code = 200}, "\x91\xc4", 3);
+        script_say(&s, (struct frame){.type = FRAME_RESPONSE, .stream = id, .code = 200},
+                   "\x91\xc4", 3);
         struct frame frame = {.type = FRAME_DATA, .stream = id, .length = sizeof(bytes)};
         uint8_t header[FRAME_HEADER_SIZE];
         frame_encode(header, &frame);
@@ -52,7 +53,8 @@ static void scenario(void)
     if (users[1].stream != NULL) {
         channel_stream_detach(users[1].stream);
     }
-    script_say(&s, (struct frame){.type = FRAME_GOAWAY, .code = FRAME_ERROR_DRAINING, .aux = 2}, NULL, 0);
+    script_say(&s, (struct frame){.type = FRAME_GOAWAY, .code = FRAME_ERROR_DRAINING, .aux = 2},
+               NULL, 0);
     for (uint32_t id = 1; id <= opened; id++) {
         script_say(&s, (struct frame){.type = FRAME_DONE, .stream = id}, NULL, 0);
     }

@@ -86,10 +86,14 @@ TEST(every_width_is_read)
 
 TEST(bombs_allocate_nothing)
 {
-    static const struct slice bombs[] = {
-        SLICE("\xdd\x01\x00\x00\x00"), SLICE("\xdf\x01\x00\x00\x00"), SLICE("\xdc\xff\xff"),
-        SLICE("\xde\xff\xff"),         SLICE("\xc6\xff\xff\xff\xff"), SLICE("\xdb\xff\xff\xff\xff"),
-        SLICE("\x9f"),                 SLICE("\x91\xdd\x01\x00\x00\x00")};
+    static const struct slice bombs[] = {SLICE("\xdd\x01\x00\x00\x00"),
+                                         SLICE("\xdf\x01\x00\x00\x00"),
+                                         SLICE("\xdc\xff\xff"),
+                                         SLICE("\xde\xff\xff"),
+                                         SLICE("\xc6\xff\xff\xff\xff"),
+                                         SLICE("\xdb\xff\xff\xff\xff"),
+                                         SLICE("\x9f"),
+                                         SLICE("\x91\xdd\x01\x00\x00\x00")};
     struct pack_value v;
 
     arena_done(&arena);
@@ -114,12 +118,12 @@ TEST(malformed)
     CHECK_EQ_INT(DECODE("\xca\x00\x00\x00\x00", &v), ERROR_PROTOCOL); /* float */
     CHECK_EQ_INT(DECODE("\xd4\x01\x00", &v), ERROR_PROTOCOL);         /* extension */
     CHECK_EQ_INT(DECODE("\xc7\x00\x01", &v), ERROR_PROTOCOL);
-    CHECK_EQ_INT(DECODE("\xc0\xc0", &v), ERROR_PROTOCOL);      /* bytes behind the end */
-    CHECK_EQ_INT(DECODE("\xcd\x01", &v), ERROR_PROTOCOL);      /* cut */
+    CHECK_EQ_INT(DECODE("\xc0\xc0", &v), ERROR_PROTOCOL); /* bytes behind the end */
+    CHECK_EQ_INT(DECODE("\xcd\x01", &v), ERROR_PROTOCOL); /* cut */
     CHECK_EQ_INT(DECODE("\xa2h", &v), ERROR_PROTOCOL);
     CHECK_EQ_INT(DECODE("\x92\xc0", &v), ERROR_PROTOCOL);
-    CHECK_EQ_INT(DECODE("\x81\xc0\xc0", &v), ERROR_PROTOCOL);  /* a key that is no text */
-    CHECK_EQ_INT(DECODE("\x82\xa1k\xc0\xa1k\xc0", &v), ERROR_PROTOCOL);     /* twice */
+    CHECK_EQ_INT(DECODE("\x81\xc0\xc0", &v), ERROR_PROTOCOL);           /* a key that is no text */
+    CHECK_EQ_INT(DECODE("\x82\xa1k\xc0\xa1k\xc0", &v), ERROR_PROTOCOL); /* twice */
     CHECK_EQ_INT(DECODE("\x82\xa1k\xc0\xd9\x01k\xc0", &v), ERROR_PROTOCOL); /* twice, two widths */
     CHECK_EQ_INT(DECODE("\x91\x91\x91\x91\xc0", &v), ERROR_NONE);
     CHECK_EQ_INT(DECODE("\x91\x91\x91\x91\x90", &v), ERROR_PROTOCOL); /* five deep */
@@ -153,9 +157,9 @@ TEST(maps_are_checked_against_their_rows)
                             &map, &text),
                  ERROR_NONE); /* an unknown key is skipped (R37) */
     CHECK_EQ_INT(map_value(&map, "tasks")->number, 3);
-    CHECK_EQ_INT(map_decode(MAP_STATS, &arena, SLICE("\x82\xa3rss\x01\xa9in_flight\x02"), &map,
-                            &text),
-                 ERROR_PROTOCOL);
+    CHECK_EQ_INT(
+        map_decode(MAP_STATS, &arena, SLICE("\x82\xa3rss\x01\xa9in_flight\x02"), &map, &text),
+        ERROR_PROTOCOL);
     CHECK_EQ_STR(text, "tasks");
     CHECK_EQ_INT(map_decode(MAP_STATS, &arena,
                             SLICE("\x83\xa3rss\xa1x\xa9in_flight\x02\xa5tasks\x03"), &map, &text),
@@ -170,13 +174,13 @@ TEST(maps_are_checked_against_their_rows)
                             &map, &text),
                  ERROR_PROTOCOL); /* above its bound */
     CHECK_EQ_INT(map_decode(MAP_STATS, &arena, SLICE("\x90"), &map, &text), ERROR_PROTOCOL);
-    CHECK_EQ_INT(map_decode(MAP_LOG, &arena, SLICE("\x82\xa5level\xa0\xa7message\xa0"), &map,
-                            &text),
-                 ERROR_PROTOCOL); /* level has at least a byte */
+    CHECK_EQ_INT(
+        map_decode(MAP_LOG, &arena, SLICE("\x82\xa5level\xa0\xa7message\xa0"), &map, &text),
+        ERROR_PROTOCOL); /* level has at least a byte */
     CHECK_EQ_STR(text, "level");
-    CHECK_EQ_INT(map_decode(MAP_LOG, &arena, SLICE("\x82\xa5level\xc4\x04info\xa7message\xa0"),
-                            &map, &text),
-                 ERROR_PROTOCOL); /* bin is not text */
+    CHECK_EQ_INT(
+        map_decode(MAP_LOG, &arena, SLICE("\x82\xa5level\xc4\x04info\xa7message\xa0"), &map, &text),
+        ERROR_PROTOCOL); /* bin is not text */
     arena_done(&arena);
 }
 
