@@ -107,7 +107,6 @@ static bool port_valid(struct slice port)
 bool authority_valid(struct slice authority)
 {
     struct slice port;
-    struct slice host = authority;
     if (authority.length > 0 && authority.data[0] == '[') {
         const char *end = memchr(authority.data, ']', authority.length);
         if (end == NULL || !ip_literal_valid((struct slice){authority.data + 1,
@@ -121,7 +120,7 @@ bool authority_valid(struct slice authority)
         }
         return port.length == 0 || port_valid((struct slice){port.data + 1, port.length - 1});
     }
-    host = slice_cut(authority, ':', &port);
+    struct slice host = slice_cut(authority, ':', &port);
     for (size_t i = 0; i < host.length; i++) {
         bool escape = host.data[i] == '%' && host.length - i > 2 && is_hex(host.data[i + 1]) &&
                       is_hex(host.data[i + 2]) &&

@@ -140,6 +140,29 @@ TEST(http10_body_without_length_ends_with_the_connection)
     fixture_done(&f);
 }
 
+TEST(an_end_that_comes_alone_is_seen)
+{
+    struct fixture f;
+    fixture_init(&f);
+    fixture_connect(&f);
+    fixture_send_text(&f, WAIT);
+    CHECK(fixture_run_until(&f, fixture_until_attached));
+    fixture_respond(&f, 200, "content-length: 3", NULL);
+    fixture_respond_more(&f, "abc");
+    CHECK(fixture_receives(&f, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"));
+    fixture_run_some(&f);
+    fixture_respond_end(&f); /* no byte goes with it, but the next request may begin */
+    fixture_send_text(&f, "GET /wait HTTP/1.0\r\n\r\n");
+    CHECK(fixture_run_until(&f, fixture_until_attached));
+    fixture_respond(&f, 200, "", NULL);
+    fixture_respond_more(&f, "abc");
+    CHECK(fixture_receives(&f, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabc"));
+    fixture_respond_end(&f);
+    CHECK(fixture_run_until(&f, fixture_until_over));
+    CHECK(f.client.eof);
+    fixture_done(&f);
+}
+
 TEST(body_less_responses)
 {
     static const struct {
