@@ -25,6 +25,10 @@
 
 /* How often a drain is looked at. */
 #define DRAIN_LOOK_MS 20
+/* How often the memory of buffered bodies is compared with gateway.buffer_memory: while little
+ * of it is used, and while a quarter or more is. */
+#define PRESSURE_LOOK_MS 100
+#define PRESSURE_LOOK_OFTEN_MS 10
 /* A loop that does not answer an order for so long hangs: a bug, which must not keep the process
  * alive. */
 #define ANSWER_TIMEOUT (10 * CLOCK_NS_PER_S)
@@ -175,6 +179,27 @@ static void drain_all(struct server *server, enum server_wish *wish)
     }
 }
 
+/* Steps of the overload ladder: the loops hear of a change only. Returns how many milliseconds
+ * later to look again. */
+static int look_at_pressure(struct server *server)
+{
+    int64_t used = metrics_sum(METRIC_buffered_bytes);
+    enum pressure level = pressure_level(used > 0 ? (uint64_t)used : 0, server->buffer_budget);
+
+    int again =
+        used > (int64_t)(server->buffer_budget / 4) ? PRESSURE_LOOK_OFTEN_MS : PRESSURE_LOOK_MS;
+
+    if (level == server->pressure) {
+        return again;
+    }
+    log_at(level > server->pressure ? LOG_WARNING : LOG_INFO, "server",
+           "%" PRId64 " of %" PRIu64 " bytes of gateway.buffer_memory are used: %s", used,
+           server->buffer_budget, pressure_name(level));
+    server->pressure = level;
+    order_all(server, SERVER_ORDER_PRESSURE);
+    return again;
+}
+
 static void serve(struct server *server)
 {
     struct control_message ready = {CONTROL_READY, 0, -1};
@@ -185,7 +210,7 @@ static void serve(struct server *server)
         wish = WISH_STOP;
     }
     while (wish == WISH_SERVE) {
-        wait_for_news(server, -1, &wish);
+        wait_for_news(server, look_at_pressure(server), &wish);
     }
     if (wish == WISH_DRAIN) {
         drain_all(server, &wish);
@@ -288,8 +313,11 @@ static enum error server_init(struct server *server, const struct server_inputs 
 {
     static const int wanted[] = {SIGTERM};
 
-    *server = (struct server){
-        .inputs = inputs, .loop_count = inputs->loops, .signal_fd = -1, .answer_fd = -1};
+    *server = (struct server){.buffer_budget = config_buffer_memory(inputs->config),
+                              .inputs = inputs,
+                              .loop_count = inputs->loops,
+                              .signal_fd = -1,
+                              .answer_fd = -1};
     server->loops = mem_calloc(inputs->loops, sizeof(*server->loops));
     server->loop_pointers = mem_calloc(inputs->loops, sizeof(struct loop *));
     if (server->loops == NULL || server->loop_pointers == NULL) {

@@ -160,6 +160,16 @@ static void drain(struct server_loop *server_loop)
     }
 }
 
+static void apply_pressure(struct server_loop *server_loop)
+{
+    enum pressure level = server_loop->server->pressure;
+
+    conn_group_set_pressure(&server_loop->group, level);
+    for (size_t i = 0; i < server_loop->listener_count; i++) {
+        listener_hold(server_loop->listeners[i], level >= PRESSURE_PAUSE_ACCEPT);
+    }
+}
+
 static void report(struct server_loop *server_loop)
 {
     unsigned open = 0;
@@ -192,6 +202,9 @@ static void order_deliver(struct mail *mail, struct loop *loop)
 
     (void)loop;
     switch (server_loop->order_kind) {
+    case SERVER_ORDER_PRESSURE:
+        apply_pressure(server_loop);
+        break;
     case SERVER_ORDER_DRAIN:
         drain(server_loop);
         break;

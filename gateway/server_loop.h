@@ -19,10 +19,11 @@
 #include "server.h"
 
 enum server_order {
-    SERVER_ORDER_DRAIN,  /* stop accepting, let connections finish */
-    SERVER_ORDER_REPORT, /* add the listeners that are still open to server->open_listeners */
-    SERVER_ORDER_CLOSE,  /* end everything now */
-    SERVER_ORDER_BARRIER /* nothing: what was posted before has been delivered */
+    SERVER_ORDER_PRESSURE, /* server->pressure has changed */
+    SERVER_ORDER_DRAIN,    /* stop accepting, let connections finish */
+    SERVER_ORDER_REPORT,   /* add the listeners that are still open to server->open_listeners */
+    SERVER_ORDER_CLOSE,    /* end everything now */
+    SERVER_ORDER_BARRIER   /* nothing: what was posted before has been delivered */
 };
 
 struct server;
@@ -50,6 +51,8 @@ struct server {
     struct server_loop *loops;
     struct loop **loop_pointers; /* for apps_new and listener_deal */
     unsigned loop_count;
+    uint64_t buffer_budget; /* bytes */
+    enum pressure pressure; /* changed by the main thread while it waits for no answer */
     int signal_fd;
     int answer_fd;               /* eventfd: the last loop has answered, or a thread has failed */
     _Atomic unsigned unanswered; /* loops that have not answered the present order */

@@ -16,7 +16,8 @@ struct list_node {
     struct list_node *next, *previous;
 };
 
-#define LIST_CONTAINER(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
+#define LIST_CONTAINER(node, type, member)                                                         \
+    ((type *)(void *)((char *)(node) - offsetof(type, member)))
 
 #define LIST_DEFINE(name, type, member)                                                            \
     struct name {                                                                                  \
@@ -101,8 +102,8 @@ struct list_node {
 
 /* Walks a list; the current object may be removed (the next one must stay). */
 #define LIST_EACH(name, list, type, object)                                                        \
-    for (type *object = name##_first(list), *object##_next =                                       \
-                                                object ? name##_next(list, object) : NULL;         \
+    for (type *object = name##_first(list),                                                        \
+              *object##_next = object ? name##_next(list, object) : NULL;                          \
          object != NULL;                                                                           \
          object = object##_next, object##_next = object ? name##_next(list, object) : NULL)
 

@@ -119,7 +119,7 @@ static void pause_on_timer(struct loop_timer *timer)
     }
     if (listener->drain_rounds > 0) {
         drain_step(listener);
-    } else if (loop_io_set(&listener->io, LOOP_READ) != ERROR_NONE) {
+    } else if (!listener->held && loop_io_set(&listener->io, LOOP_READ) != ERROR_NONE) {
         (void)pause_accepting(listener, true);
     }
 }
@@ -330,12 +330,29 @@ void listener_set_tls(struct listener *listener, struct tls_context *tls)
     listener->tls = tls;
 }
 
+void listener_hold(struct listener *listener, bool hold)
+{
+    REQUIRE_OBJECT(listener, LISTENER_MAGIC);
+    if (listener->io.fd < 0 || listener->drain_rounds > 0 || listener->held == hold) {
+        return;
+    }
+    listener->held = hold;
+    if (hold) {
+        METRIC_INCREMENT(accept_paused);
+        loop_timer_clear(&listener->pause);
+        (void)!loop_io_set(&listener->io, 0);
+    } else if (loop_io_set(&listener->io, LOOP_READ) != ERROR_NONE) {
+        (void)pause_accepting(listener, true);
+    }
+}
+
 void listener_drain(struct listener *listener)
 {
     REQUIRE_OBJECT(listener, LISTENER_MAGIC);
     if (listener->io.fd < 0 || listener->drain_rounds > 0) {
         return;
     }
+    listener->held = false;
     listener->drain_rounds = DRAIN_ROUNDS;
     if (!loop_timer_is_set(&listener->pause)) {
         drain_step(listener);

@@ -92,6 +92,8 @@ enum error listener_deal(struct listener *listener, struct loop *const *loops,
                          void *const *contexts, size_t count) MUST_CHECK;
 /* Uses another store from the next connection on (reload). In the listener's loop. */
 void listener_set_tls(struct listener *listener, struct tls_context *tls);
+/* Leaves clients in the kernel's queue for as long as `hold` (memory is short). A drain ends it. In the listener's loop. */
+void listener_hold(struct listener *listener, bool hold);
 /* Stops for good: accepts what the kernel already has (until EAGAIN, twice), then closes the socket. Handshakes under way go on. */
 void listener_drain(struct listener *listener);
 /* Whether it still listens: a drain has ended once it does not. In the listener's loop. */

@@ -66,7 +66,7 @@ struct listener {
     bool local_varies; /* bound to a wildcard: each connection has its own local address */
 
     struct loop_timer pause;
-    bool paused, short_of_descriptors;
+    bool paused, short_of_descriptors, held;
     unsigned drain_rounds; /* 0: not draining */
     struct loop_resume drain_again;
     struct listener_log_gate pause_gate, error_gate;

@@ -497,3 +497,21 @@ def test_a_cut_response_does_not_look_complete(service: Service) -> None:
         with contextlib.suppress(Closed):
             assert not client.rest().endswith(b"0\r\n\r\n")
     assert service.process.wait() == 0
+
+
+def test_overload_refuses_and_recovers(service: Service) -> None:
+    """gateway.buffer_memory: bodies that nobody reads fill it; new requests get 503 until they are gone."""
+    service.gateway["buffer_memory"] = '"16MiB"'
+    service.start().start_worker()
+    body = b"x" * 65536
+    with contextlib.ExitStack() as stack:
+        for _ in range(400):
+            client = stack.enter_context(service.client())
+            client.request("POST", "/sleep?ms=600000", [("content-length", str(1 << 20))], body)
+            if service.lines("gateway.buffer_memory are used: (refuse|close_idle|pause_accept)"):
+                break
+        service.process.wait_log("gateway.buffer_memory are used: ")
+    service.process.wait_log("gateway.buffer_memory are used: none")
+    with service.client() as client:
+        assert client.get("/").status == 200
+    assert service.process.stop() == 0
