@@ -91,11 +91,11 @@ class Worker:
         self._hurry = asyncio.Event()
         self._exit_code = EXIT_OK
         self._started_at = time.monotonic()
-        self._max_requests: int | None = settings.max_requests
+        self._recycle = asyncio.Event()  # a limit of this worker's life was reached
         if settings.max_requests is not None:
-            self._max_requests = settings.max_requests + random.randint(
-                0, settings.max_requests_jitter
-            )
+            jitter = random.randint(0, settings.max_requests_jitter)
+            self._service.request_limit = settings.max_requests + jitter
+            self._service.on_limit = self._recycle.set
         self._cleanup: list[Callable[[], None]] = []
 
     # Start
@@ -111,15 +111,17 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(client.first_try.wait(), FIRST_DIAL_WAIT)
             try:
-                await self._start_app(client)
+                if not client.ending.done():  # else the application need not even be imported
+                    await self._start_app(client)
             except AppFailed as exc:
                 self._report(exc)
                 client.startup_failed(exc.detail or str(exc))
                 return EXIT_APP
-            if not self._stop.is_set():
+            if not self._stop.is_set() and not client.ending.done():
                 client.set_ready()
                 self._log.info("serving %s", self._settings.app)
                 await self._serve(client)
+            self._note_ending(client)
             await self._drain(client)
             dialler.cancel()
             client.close()
@@ -171,11 +173,13 @@ class Worker:
             app = WsgiAdapter(app, threads)
             self._cleanup.append(app.close)
         lifespan = Lifespan(app, mode, self._log)
-        startup = asyncio.ensure_future(lifespan.startup(max(0.001, deadline - time.monotonic())))
-        stopped = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait([startup, stopped], return_when=asyncio.FIRST_COMPLETED)
+        remaining = max(0.001, deadline - time.monotonic())
+        startup: asyncio.Future[Any] = asyncio.ensure_future(lifespan.startup(remaining))
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
+        reasons = [startup, stopped, cast(asyncio.Future[Any], client.ending)]
+        await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        if not startup.done():  # a signal during the start
+        if not startup.done():  # a signal during the start, or the generation is retired
             startup.cancel()
             await asyncio.wait([startup])
             return
@@ -203,29 +207,34 @@ class Worker:
     async def _serve(self, client: GatewayClient) -> None:
         """Wait for a reason to stop; meanwhile send figures and watch the limits."""
         stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
+        recycled: asyncio.Future[Any] = asyncio.ensure_future(self._recycle.wait())
         max_age = self._settings.max_age
-        while not stopped.done():
-            await asyncio.wait(
-                [stopped, cast(asyncio.Future[Any], client.ending)],
-                timeout=STATS_INTERVAL,
-                return_when=asyncio.FIRST_COMPLETED,
+        reasons = [stopped, recycled, cast(asyncio.Future[Any], client.ending)]
+        while True:
+            done, _ = await asyncio.wait(
+                reasons, timeout=STATS_INTERVAL, return_when=asyncio.FIRST_COMPLETED
             )
-            if client.ending.done():
-                ending = client.ending.result()
-                self._exit_code = EXIT_RETIRED if ending.retired else EXIT_FAILURE
-                level = logging.WARNING if ending.retired else logging.CRITICAL
-                self._log.log(level, "the gateway ends this worker: %s", ending.reason)
+            if stopped in done or client.ending in done:
                 break
             resident = _resident_bytes()
-            client.send_stats(resident, len(self._service.active), len(asyncio.all_tasks()))
             reason = self._limit_reached(resident, max_age)
             if reason:
                 self._log.info("%s: draining", reason)
                 break
+            client.send_stats(resident, len(self._service.active), len(asyncio.all_tasks()))
         stopped.cancel()
+        recycled.cancel()
+
+    def _note_ending(self, client: GatewayClient) -> None:
+        """Take over what the gateway said, if it said that it wants no more of this worker."""
+        if client.ending.done():
+            ending = client.ending.result()
+            self._exit_code = EXIT_RETIRED if ending.retired else EXIT_FAILURE
+            level = logging.WARNING if ending.retired else logging.CRITICAL
+            self._log.log(level, "the gateway ends this worker: %s", ending.reason)
 
     def _limit_reached(self, resident: int, max_age: float | None) -> str:
-        if self._max_requests is not None and self._service.requests >= self._max_requests:
+        if self._recycle.is_set():
             return f"{self._service.requests} requests were served (--max-requests)"
         if max_age is not None and time.monotonic() - self._started_at >= max_age:
             return f"this worker is {max_age:g} s old (--max-age)"

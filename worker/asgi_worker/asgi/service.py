@@ -8,6 +8,7 @@ socket; process.py fills it before the first READY.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,9 @@ class Service:
         "log",
         "max_concurrency",
         "on_idle",
+        "on_limit",
         "overloaded",
+        "request_limit",
         "requests",
         "root_path",
         "state",
@@ -64,6 +67,8 @@ class Service:
         self.overloaded = 0
         self.warned: set[str] = set()
         self.on_idle: Callable[[], None] | None = None
+        self.request_limit = sys.maxsize  # --max-requests with its jitter
+        self.on_limit: Callable[[], None] | None = None
 
     def warn_once(self, key: str, message: str, *args: object) -> None:
         """Log a warning about the application the first time it earns it."""

@@ -182,6 +182,8 @@ class Link:
             self.session.send_refused(stream, ERROR_OVERLOADED)
             return
         service.requests += 1
+        if service.requests >= service.request_limit and service.on_limit is not None:
+            service.on_limit()
         cycle = HttpCycle(self, stream, head, body, ended)
         stream.handler = cycle
         task = _start_task(cycle, self.loop)
