@@ -194,6 +194,7 @@ void byteq_mark_sent(struct byteq *queue, size_t length)
     queue->unsent -= length;
     while (length > 0) {
         struct byteq_piece *piece = queue->send_piece;
+        REQUIRE(piece != NULL);
         size_t part = piece->length - queue->send_offset;
         if (length < part) {
             queue->send_offset += length;
@@ -211,6 +212,7 @@ void byteq_mark_acked(struct byteq *queue, size_t length)
     queue->size -= length;
     while (length > 0) {
         struct byteq_piece *piece = queue->first;
+        REQUIRE(piece != NULL);
         size_t part = piece->length - queue->ack_offset;
         if (length < part) {
             queue->ack_offset += length;
