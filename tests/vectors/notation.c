@@ -40,6 +40,9 @@ struct let {
 };
 
 static struct let *lets;
+/* Every list that was loaded, so that a leak checker sees that blocks are kept on purpose. */
+static struct note_block *kept[16];
+static size_t kept_count;
 
 _Noreturn static void broken(const char *what, const char *text)
 {
@@ -296,6 +299,10 @@ struct note_block *note_load(const char *folder, const char *prefix)
         free(entries[i]);
     }
     free(entries);
+    if (kept_count == sizeof(kept) / sizeof(kept[0])) {
+        broken("too many calls of note_load", folder);
+    }
+    kept[kept_count++] = first;
     for (struct note_block *block = first; block != NULL; block = block->next) {
         block->name = note_get(block, "name");
         if (block->name == NULL) {

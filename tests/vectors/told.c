@@ -80,7 +80,7 @@ static void user_on_sendable(void *context, uint32_t room)
     if (length == 0 && !end) {
         return;
     }
-    struct slice data = {(const char *)user->body.data + user->sent, length};
+    struct slice data = {length == 0 ? NULL : (const char *)user->body.data + user->sent, length};
     user->sent += length;
     REQUIRE(channel_stream_send(user->stream, data, end) == ERROR_NONE);
 }
