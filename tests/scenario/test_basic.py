@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The path from a client to the app and back, with the real worker: what a request looks like there, what an answer looks like here."""
+"""The path from a client to the app and back, with the real worker: what each side sees."""
 
 import json
 import subprocess
@@ -122,10 +122,8 @@ def test_content_length_longer_than_the_body_is_cut(shared: Gateway) -> None:
     with shared.client() as client:
         client.request("GET", raw_target({"headers": [["content-length", "10"]], "body": ["abc", ""]}))
         received = client.expect_end()
-        assert b"HTTP/1.1 200" not in received or not received.endswith(b"x" * 10)
-        assert (
-            received == b"" or b"502" in received or received.endswith(b"\r\n\r\nabc") or received.endswith(b"\r\n\r\n")
-        )
+        assert received.partition(b"\r\n\r\n")[2] in (b"", b"abc")
+    assert shared.get("/").status == 200
 
 
 def test_repeated_fields_and_app_fields(shared: Gateway) -> None:
@@ -171,7 +169,8 @@ def test_pipelining_keeps_the_order(shared: Gateway) -> None:
                 b"GET /sleep?ms=%d&id=p%d HTTP/1.1\r\nHost: x\r\nX-N: %d\r\n\r\n" % (30 - 10 * i, i, i)
                 for i in range(3)
             )
-            + b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /scope/last HTTP/1.1\r\nHost: x\r\n\r\n"
+            + b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+            b"GET /scope/last HTTP/1.1\r\nHost: x\r\n\r\n"
         )
         assert [client.response().body for _ in range(3)] == [b"slept\n"] * 3
         assert client.response().body == b"abc"

@@ -8,6 +8,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,18 @@ class Gateway:
 
     def wait_metric_at_least(self, name: str, value: int) -> None:
         wait_for(lambda: self.metric(name) >= value, f"metric {name} >= {value}")
+
+    def wait_waiting(self, count: int) -> None:
+        """Waits until so many requests wait for a worker."""
+        if self.has_admin():
+            self.wait_metric("requests_waiting", count)
+        else:
+            time.sleep(0.3)
+
+    def expect_counted(self, name: str, least: int = 1) -> None:
+        """A counter has come to `least`."""
+        if self.has_admin():
+            self.wait_metric_at_least(name, least)
 
     def access_log(self) -> list[str]:
         path = self.directory / "access.log"

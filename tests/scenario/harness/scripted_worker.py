@@ -239,6 +239,16 @@ class ScriptedWorker:
         assert frames[-1].code == code, f"{frames[-1]}: {frames[-1].payload!r}"
         return frames[-1].payload.decode()
 
+    def expect_disconnect(self, stream: int, code: int) -> None:
+        frame = self.expect(c.FRAME_DISCONNECT, stream)
+        assert frame.code == code, str(frame)
+
+    def leave(self) -> None:
+        """Ends the link in order, which the gateway allows only when no stream is left."""
+        self.send(c.FRAME_GOAWAY, code=c.ERROR_DRAINING, aux=0xFFFFFFFF)
+        rest = self.ending()
+        assert all(frame.kind in (c.FRAME_GOAWAY, c.FRAME_CONN_END) for frame in rest), [str(frame) for frame in rest]
+
     def alive(self) -> bool:
         """Whether the gateway still serves this link: it answers our PING."""
         self.send(c.FRAME_PING, aux=77)
