@@ -227,12 +227,14 @@ enum error channel_conn(struct channel *channel, uint32_t conn_id, struct slice 
 {
     REQUIRE_OBJECT(channel, CHANNEL_MAGIC);
     loop_assert_owner(channel->loop);
-    REQUIRE(conn_id != 0 && map.length <= channel->settings.max_frame);
+    REQUIRE(conn_id != 0);
     if (idmap_get(&channel->conns, conn_id) != NULL) {
         return ERROR_NONE;
     }
-    /* A worker that does not read must not make us hold its CONNs without bound: they count as heads do. */
-    if (!channel_is_open(channel) || channel->conns.length >= FRAME_MAX_CONNS ||
+    /* A worker that does not read must not make us hold its CONNs without bound: they count as heads do. A client chooses the
+     * length of its chain, so one that the caller did not cut (R105) is no bug of ours to die of. */
+    if (!channel_is_open(channel) || map.length > channel->settings.max_frame ||
+        channel->conns.length >= FRAME_MAX_CONNS ||
         link_queued(&channel->link) >= channel->settings.link_queue) {
         return ERROR_LIMIT;
     }

@@ -130,7 +130,7 @@ uint32_t channel_stream_id(const struct channel_stream *stream);
 /* --- the channel ------------------------------------------------------------------------------------------------------ */
 
 /* Sends CONN (certificates of a TLS connection) once per connection id on this link, before the first REQUEST that names it; CONN_END
- * follows by channel_conn_end. ERROR_LIMIT: 16,384 are open, or the link's queue is over its bound. `map` is the encoded payload, copied. */
+ * follows by channel_conn_end. ERROR_LIMIT: 16,384 are open, `map` is over max_frame, or the link's queue is full. `map` is the encoded payload, copied. */
 enum error channel_conn(struct channel *channel, uint32_t conn_id, struct slice map) MUST_CHECK;
 void channel_conn_end(struct channel *channel, uint32_t conn_id);
 /* Sends GOAWAY (DRAINING, RECONNECT, RETIRED): no new streams; closes when the last one is gone. */

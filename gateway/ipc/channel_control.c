@@ -12,6 +12,7 @@
 #include "ipc/channel.h"
 #include "ipc/channel_state.h"
 #include "ipc/map_rules.h"
+#include "ipc/progress.h"
 
 static const struct slice no_bytes = {NULL, 0};
 
@@ -41,21 +42,24 @@ static void on_ready(struct channel *channel, const struct frame *frame)
     }
 }
 
-/* R92: streams above the last id were not and will not be served. */
+/* R92: streams above the last id were not and will not be served. One that the worker has spoken on all the same was started. */
 static void refuse_above(struct channel *channel, uint32_t last_id)
 {
-    struct channel_gone gone = {
-        .end = CHANNEL_END_REFUSED, .code = FRAME_ERROR_DRAINING, .fate = CHANNEL_FATE_NOT_STARTED};
     struct channel_stream *next;
 
     for (struct channel_stream *stream = stream_list_first(&channel->streams); stream != NULL;
          stream = next) {
         next = stream_list_next(&channel->streams, stream);
-        if (stream->id > last_id) {
-            METRIC_INCREMENT(ipc_refused);
-            channel_stream_tell(stream, &gone);
-            channel_stream_close(stream);
+        if (stream->id <= last_id) {
+            continue;
         }
+        struct channel_gone gone = {
+            .end = stream->worker_spoke ? CHANNEL_END_RESET : CHANNEL_END_REFUSED,
+            .code = FRAME_ERROR_DRAINING,
+            .fate = stream->worker_spoke ? CHANNEL_FATE_STARTED : CHANNEL_FATE_NOT_STARTED};
+        METRIC_INCREMENT(ipc_refused);
+        channel_stream_tell(stream, &gone);
+        channel_stream_close(stream);
     }
 }
 
@@ -219,8 +223,21 @@ static void send_ping(struct channel *channel)
     channel->ping_told = false;
     channel->ping_nonce++;
     channel->ping_at = loop_now(channel->loop);
+    channel->beat_known = progress_heartbeat(channel->page_fd, &channel->beat);
     channel_queue(channel, &(struct frame){.type = FRAME_PING, .aux = channel->ping_nonce},
                   no_bytes);
+}
+
+/* R108: what a late PONG means. */
+static const char *why_late(const struct channel *channel)
+{
+    uint32_t beat;
+
+    if (!channel->beat_known || !progress_heartbeat(channel->page_fd, &beat)) {
+        return "unresponsive";
+    }
+    return beat != channel->beat ? "its event loop is blocked (the heartbeat goes on)"
+                                 : "the process is stuck or stopped (the heartbeat stands)";
 }
 
 /* An unanswered PING this old: told once, until a PONG comes. */
@@ -233,8 +250,8 @@ static void check_lag(struct channel *channel)
     }
     channel->ping_told = true;
     METRIC_INCREMENT(ipc_unresponsive);
-    log_warning("ipc", "worker %d: link %u: no PONG for %" PRIu64 " ms: unresponsive",
-                (int)channel->pid, channel->index, waited / CLOCK_NS_PER_MS);
+    log_warning("ipc", "worker %d: link %u: no PONG for %" PRIu64 " ms: %s", (int)channel->pid,
+                channel->index, waited / CLOCK_NS_PER_MS, why_late(channel));
     channel->ops->on_lag(channel, channel->owner, UINT64_MAX);
 }
 

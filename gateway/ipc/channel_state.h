@@ -82,8 +82,8 @@ struct channel {
     bool traffic;         /* frames since the last tick */
 
     bool pong_queued;
-    bool ping_open, ping_told; /* a PING is unanswered; its lateness was told */
-    uint32_t pong_nonce, ping_nonce;
+    bool ping_open, ping_told, beat_known; /* a PING is unanswered; its lateness was told */
+    uint32_t pong_nonce, ping_nonce, beat; /* the heartbeat when the PING was made */
     uint64_t ping_at;
 
     uint64_t flood_since, log_since, stats_at;

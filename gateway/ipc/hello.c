@@ -17,6 +17,8 @@
 #include "ipc/map_rules.h"
 #include "ipc/pack.h"
 
+#define SERVER_CERT_MAX 16384 /* bytes of PEM, FRAME_MAP_HELLO_ACK */
+
 /* R28: names that we do not know are skipped. */
 static uint64_t decode_features(const struct pack_value *names)
 {
@@ -119,7 +121,8 @@ void hello_ack_encode(struct strbuf *out, const struct hello_ack *ack,
     pack_key_uint(out, "ping_interval", settings->ping_interval / CLOCK_NS_PER_MS);
     pack_key_uint(out, "start_timeout", settings->start_timeout / CLOCK_NS_PER_MS);
     pack_key(out, "server_cert");
-    if (ack->server_cert_pem.length == 0) {
+    /* A chain that is longer than the map allows would make the whole HELLO_ACK malformed. */
+    if (ack->server_cert_pem.length == 0 || ack->server_cert_pem.length > SERVER_CERT_MAX) {
         pack_nil(out);
     } else {
         pack_text(out, ack->server_cert_pem);

@@ -474,6 +474,23 @@ TEST(the_worker_goes_away)
     CHECK(script_end(&s));
 }
 
+TEST(an_answered_stream_above_the_last_id_is_not_placed_again)
+{
+    struct script_user user = {0};
+
+    start();
+    CHECK(script_open(&s, &user, "", true, false));
+    script_turns(&s, 1);
+    script_say(&s, stream_frame(FRAME_RESPONSE, 1, 0, 200), "\x91\xc4", 3);
+    script_say(&s, (struct frame){.type = FRAME_GOAWAY, .code = FRAME_ERROR_DRAINING, .aux = 0},
+               NULL, 0);
+    CHECK_EQ_INT(user.gone.end, CHANNEL_END_RESET);
+    CHECK_EQ_INT(user.gone.code, FRAME_ERROR_DRAINING);
+    CHECK_EQ_INT(user.gone.fate, CHANNEL_FATE_STARTED);
+    CHECK_EQ_INT(s.closed, 1);
+    CHECK(script_end(&s));
+}
+
 TEST(the_gateway_goes_away)
 {
     struct script_user user = {0};
@@ -515,6 +532,8 @@ TEST(connections_are_told_once)
     CHECK_EQ_INT(channel_conn(s.channel, 7, SLICE("\x80")), ERROR_NONE);
     channel_conn_end(s.channel, 7);
     channel_conn_end(s.channel, 7);
+    static char chain[65537];
+    CHECK_EQ_INT(channel_conn(s.channel, 8, (struct slice){chain, sizeof(chain)}), ERROR_LIMIT);
     CHECK_EQ_INT(script_take(&s).type, FRAME_CONN);
     struct frame frame = script_take(&s);
     CHECK_EQ_INT(frame.type, FRAME_CONN_END);
