@@ -3,6 +3,10 @@
 # first when it is missing. The goals go over in one call.
 
 local_goals := help setup clean distclean install uninstall forward host-python
+# A virtual environment belongs to the host's Python: its workers run here, the gateway inside the tree.
+ifneq ($(VENV),)
+local_goals += run
+endif
 goals := $(or $(MAKECMDGOALS),$(.DEFAULT_GOAL))
 forwarded := $(filter-out $(local_goals),$(goals)) $(if $(filter install,$(goals)),all)
 
@@ -19,3 +23,10 @@ forward: $(if $(filter check,$(forwarded)),host-python)
 host-python:
 	@docker/devroot --make
 	@tests/host_python $(BUILD)
+
+ifneq ($(VENV),)
+.PHONY: run
+run:
+	@+docker/devroot $(MAKE) --no-print-directory all
+	@TREE='$(abspath docker/devroot)' GATEWAYD='$(abspath $(BUILD))/gatewayd' '$(VENV)/bin/python' conf/examples/demo/run
+endif
