@@ -30,6 +30,35 @@ TEST(a_half_closed_client_gets_its_answer)
     fixture_done(&f);
 }
 
+/* After "Connection: close" nothing more is read: the end of the client's side is noticed all the same. */
+TEST(a_half_close_or_reset_is_noticed_although_nothing_is_read)
+{
+    static const char *const requests[] = {
+        "GET /wait HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        "GET /wait HTTP/1.0\r\n\r\n",
+    };
+    for (size_t i = 0; i < 4; i++) {
+        struct fixture f;
+        fixture_init(&f);
+        fixture_connect(&f);
+        fixture_send_text(&f, requests[i % 2]);
+        if (i < 2) { /* the end comes with the request */
+            shutdown(f.client.fd, SHUT_WR);
+            CHECK(fixture_run_until(&f, fixture_until_half_closed));
+            fixture_respond(&f, 200, "content-length: 2", "ok");
+            CHECK(fixture_run_until(&f, fixture_until_over));
+            CHECK(f.client.eof && fixture_has_text(&f, "\r\n\r\nok"));
+            CHECK(fixture_run_until(&f, fixture_until_no_conn));
+        } else {
+            CHECK(fixture_run_until(&f, fixture_until_attached));
+            fixture_run_some(&f);
+            fixture_disconnect(&f, true);
+            CHECK(fixture_run_until(&f, fixture_until_gone));
+        }
+        fixture_done(&f);
+    }
+}
+
 TEST(pipelined_requests_before_a_half_close_are_answered)
 {
     struct fixture f;
@@ -181,6 +210,22 @@ TEST(refuses_malformed_chunks)
     CHECK_EQ_INT(f.gone, 1);
     CHECK(f.client.eof && fixture_has_prefix(&f, "HTTP/1.1 400 ") &&
           fixture_has_text(&f, "connection: close"));
+    fixture_done(&f);
+}
+
+TEST(trailers_over_their_limit_are_431)
+{
+    struct fixture f;
+    fixture_init(&f);
+    f.settings.trailer_fields_max = 1;
+    fixture_connect(&f);
+    int64_t before = metrics_sum(METRIC_limit_trailers);
+    fixture_send_text(&f, "POST /wait HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+                          "0\r\nA: 1\r\nB: 2\r\n\r\n");
+    CHECK(fixture_run_until(&f, fixture_until_over));
+    CHECK_EQ_INT(f.gone, 1);
+    CHECK(f.client.eof && fixture_has_prefix(&f, "HTTP/1.1 431 "));
+    CHECK_EQ_INT(metrics_sum(METRIC_limit_trailers), before + 1);
     fixture_done(&f);
 }
 
