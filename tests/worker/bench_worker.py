@@ -112,9 +112,7 @@ def main() -> None:
         if options.profile:
             profile = cProfile.Profile()
             profile.enable()
-        best = min(
-            asyncio.run(measure(in_flight, runs, options.connections)) for _ in range(3)
-        )
+        best = min(asyncio.run(measure(in_flight, runs, options.connections)) for _ in range(3))
         if options.profile:
             profile.disable()
             pstats.Stats(profile).sort_stats("tottime").print_stats(18)

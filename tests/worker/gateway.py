@@ -34,6 +34,7 @@ from peer import Exchange, Frame, Peer, hello_ack
 
 DEADLINE = 30.0
 WORKER_DIR = Path(__file__).resolve().parents[2] / "worker"
+Process = subprocess.Popen[bytes]
 APPS_DIR = Path(__file__).resolve().parent / "apps"
 
 
@@ -142,7 +143,7 @@ class Gateway:
         self._directory = tempfile.TemporaryDirectory(prefix="gw")
         self.path = os.path.join(self._directory.name, "main.sock")
         self._listener: socket.socket | None = None
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[Process] = []
         self._links: list[GatewayLink] = []
         if listen:
             self.listen()
@@ -151,7 +152,10 @@ class Gateway:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for link in self._links:
             link.close()
@@ -191,7 +195,9 @@ class Gateway:
         assert self._listener is not None
         return bool(select.select([self._listener], [], [], seconds)[0])
 
-    def start(self, app: str, *options: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, app: str, *options: str, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start a worker on this socket; its stderr is kept."""
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("ASGI_WORKER_")},
@@ -210,7 +216,9 @@ class Gateway:
         self.workers.append(worker)
         return worker
 
-    def ready(self, app: str, *options: str, **ack: Any) -> tuple[subprocess.Popen[bytes], GatewayLink]:
+    def ready(
+        self, app: str, *options: str, **ack: Any
+    ) -> tuple[subprocess.Popen[bytes], GatewayLink]:
         """Start a worker with one channel and bring it to READY."""
         worker = self.start(app, *options)
         link = self.accept()
@@ -219,13 +227,13 @@ class Gateway:
         return worker, link
 
 
-def stop(worker: subprocess.Popen[bytes]) -> tuple[int, str]:
+def stop(worker: Process) -> tuple[int, str]:
     """SIGTERM, wait; returns exit code and stderr."""
     worker.send_signal(signal.SIGTERM)
     return finish(worker)
 
 
-def finish(worker: subprocess.Popen[bytes]) -> tuple[int, str]:
+def finish(worker: Process) -> tuple[int, str]:
     """Wait for the worker's end; returns exit code and stderr."""
     _, errors = worker.communicate(timeout=DEADLINE)
     return worker.returncode, errors.decode()

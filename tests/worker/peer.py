@@ -249,9 +249,15 @@ class Peer:
         self.to_send += data
 
     def request(
-        self, body: bytes = b"", *, end: bool = True, expect: bool = False, head: bytes | None = None,
-        stream: int | None = None, **changes: Any,
-    ) -> Exchange:  # fmt: skip
+        self,
+        body: bytes = b"",
+        *,
+        end: bool = True,
+        expect: bool = False,
+        head: bytes | None = None,
+        stream: int | None = None,
+        **changes: Any,
+    ) -> Exchange:
         stream_id = self.next_id if stream is None else stream
         self.next_id = stream_id + 1
         if head is None:

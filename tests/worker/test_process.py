@@ -533,7 +533,9 @@ def test_max_rss() -> None:
 def test_pid_file_and_environment(tmp_path: Path) -> None:
     pid_file = tmp_path / "worker.pid"
     env_file = tmp_path / "env"
-    env_file.write_text("# comment\nASGI_WORKER_GENERATION='from file'\nASGI_WORKER_LOG_LEVEL=debug\n")
+    env_file.write_text(
+        "# comment\nASGI_WORKER_GENERATION='from file'\nASGI_WORKER_LOG_LEVEL=debug\n"
+    )
     with Gateway() as gateway:
         worker = gateway.start(
             "simple:app",

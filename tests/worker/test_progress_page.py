@@ -155,9 +155,7 @@ def test_kill_in_the_middle_of_a_batch_of_64(victim: int) -> None:
     """One write of 64 requests; the process kills itself inside one of them."""
     with Gateway() as gateway:
         worker, link = gateway.ready("simple:app")
-        exchanges = [
-            link.peer.request(path="/kill" if i == victim else "/") for i in range(1, 65)
-        ]
+        exchanges = [link.peer.request(path="/kill" if i == victim else "/") for i in range(1, 65)]
         link.until_end()
         code, _ = finish(worker)
         assert code == -9
