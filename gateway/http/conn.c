@@ -26,7 +26,6 @@ void conn_init(struct conn *conn, struct conn_group *group, const struct codec_o
         .opened_at = loop_now(group->loop),
     };
     conn_list_append(&group->conns, conn);
-    METRIC_INCREMENT(conns);
 }
 
 void conn_done(struct conn *conn)
@@ -34,7 +33,6 @@ void conn_done(struct conn *conn)
     REQUIRE_OBJECT(conn, CONN_MAGIC);
     struct conn_group *group = conn->group;
     conn_list_remove(&group->conns, conn);
-    METRIC_DECREMENT(conns);
     if (group->on_closed != NULL) {
         group->on_closed(group, conn, group->on_closed_context);
     }
@@ -52,6 +50,7 @@ void conn_group_init(struct conn_group *group, struct loop *loop,
         .date_second = -1,
     };
     conn_list_init(&group->conns);
+    exchange_list_init(&group->exchanges);
 }
 
 void conn_group_drain(struct conn_group *group, bool close_idle)

@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "base/slice.h"
 #include "http/codec.h"
+#include "http/exchange.h"
 #include "http/pressure.h"
 #include "http/settings.h"
 #include "loop/loop.h"
@@ -59,6 +60,7 @@ struct conn_group {
     void *handler_context;               /* app's per-loop state */
     const struct access_log *access_log; /* NULL: off */
     struct conn_list conns;
+    struct exchange_list exchanges; /* of these connections, client half attached */
     struct slice date; /* the cached Date value and the second it is for */
     char date_text[32];
     int64_t date_second;

@@ -64,6 +64,7 @@ struct exchange *exchange_new(struct conn *conn)
     byteq_init(&exchange->request_body);
     byteq_init(&exchange->response_body);
     conn->requests++;
+    exchange_list_append(&conn->group->exchanges, exchange);
     METRIC_INCREMENT(exchanges);
     return exchange;
 }
@@ -256,6 +257,7 @@ void exchange_client_detach(struct exchange *exchange, enum end_reason reason)
     if (exchange->conn->group->access_log != NULL) {
         access_log_write(exchange->conn->group->access_log, exchange);
     }
+    exchange_list_remove(&exchange->conn->group->exchanges, exchange);
     exchange->conn = NULL;
     byteq_done(&exchange->response_body);
     count_buffered(exchange);

@@ -31,7 +31,7 @@ struct exchange {
     const struct exchange_handler *handler;
     void *codec_stream; /* the codec's own (NULL for h1, where the conn is the stream) */
     void *worker_half;  /* the handler's own; not NULL = attached */
-    struct list_node in_conn;
+    struct list_node in_group; /* while its client half is attached: admin lists what is under way */
 
     struct arena arena;
     struct request_head request;
@@ -66,6 +66,8 @@ struct exchange {
     struct slice error_text; /* why the gateway answered or cut, for logs; empty: nothing to say */
     struct loop_grave grave;
 };
+
+LIST_DEFINE(exchange_list, struct exchange, in_group);
 
 /* --- the client half: called by codecs --------------------------------------------------------------------------- */
 

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The way in for operators: a Unix socket that takes one command per connection (gatewayctl), and an HTTP endpoint for health
+ * checks and Prometheus. It lives in one loop, asks the other loops by mail, and shares nothing with the apps' budgets, so that it
+ * answers when every app is stuck. It changes nothing but the log level.
+ *
+ * On the socket a client sends one line, `COMMAND [ARGUMENT] [--json]` or {"command":"...","argument":"...","json":true}, and gets
+ * `ok` or `error: why` on a line of its own, then the answer (with ok), then the end of the stream.
+ */
+#ifndef GATEWAY_ADMIN_ADMIN_H
+#define GATEWAY_ADMIN_ADMIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "admin/admin_table.h"
+#include "base/error.h"
+
+struct admin;
+struct apps;
+struct conn_group;
+struct loop;
+
+/* Where the answers come from. */
+struct admin_sources {
+    void *context;
+    /* Appends the rows of a view that loop `index` has; called in that loop's thread. ADMIN_APPS and ADMIN_WORKERS are asked of
+     * loop 0 only. */
+    void (*rows)(void *context, enum admin_view view, unsigned index, struct admin_table *table);
+    /* Whether requests can be served now; when not, appends why, a line for each reason. Any thread. */
+    bool (*ready)(void *context, struct strbuf *why);
+};
+
+struct admin_settings {
+    struct loop *loop;         /* where it lives */
+    struct loop *const *loops; /* all of them; `loop` may be one */
+    unsigned loop_count;
+    int socket, http;         /* listening descriptors, non-blocking, not owned; -1: none */
+    unsigned max_connections; /* at once; more are closed */
+    uint64_t timeout;         /* nanoseconds, from accept to the end of the answer */
+    struct admin_sources sources;
+};
+
+/* Starts serving; before loop_run, or in the loop's thread. NULL: no memory or descriptors. Settings are copied, but `loops`
+ * outlives it. */
+struct admin *admin_new(const struct admin_settings *settings) MUST_CHECK;
+/* Ends everything; in its loop's thread, or when no loop runs any more; before any loop is freed. The memory goes by loop_bury. NULL
+ * is allowed. */
+void admin_free(struct admin *admin);
+
+/* Rows for `sources.rows` from what the gateway has; in the threads that admin_sources names. */
+void admin_rows_of_apps(const struct apps *apps, enum admin_view view, struct admin_table *table);
+void admin_rows_of_group(const struct conn_group *group, unsigned index, enum admin_view view,
+                         struct admin_table *table);
+/* For `sources.ready`: every app has a ready worker. Any thread. */
+bool admin_apps_ready(const struct apps *apps, struct strbuf *why);
+
+#endif

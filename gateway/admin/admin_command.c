@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The commands of the admin socket, as a table, and the two ways to write one.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "admin/admin_conn.h"
+#include "base/log.h"
+
+struct command {
+    const char *name, *argument; /* argument: its name in help; NULL: takes none */
+    unsigned views;              /* rows it needs; 0: answers at once */
+    admin_render_fn *render;
+    const char *help;
+};
+
+static void error_line(struct admin_conn *conn, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* --- answers -------------------------------------------------------------------------------------------------------- */
+
+static void begin(struct admin_conn *conn)
+{
+    strbuf_append_text(&conn->answer, "ok\n");
+}
+
+static void end(struct admin_conn *conn)
+{
+    if (conn->answer.length > 0 && !conn->answer.failed &&
+        conn->answer.data[conn->answer.length - 1] != '\n') {
+        strbuf_append_char(&conn->answer, '\n');
+    }
+    admin_conn_answer(conn);
+}
+
+static void render_table(struct admin_conn *conn, const struct admin_table *table)
+{
+    begin(conn);
+    if (conn->json) {
+        admin_table_json(table, &conn->answer);
+    } else {
+        admin_table_print(table, &conn->answer);
+    }
+    end(conn);
+}
+
+static void render_apps(struct admin_conn *conn, const struct admin_table *tables)
+{
+    render_table(conn, &tables[ADMIN_APPS]);
+}
+
+static void render_workers(struct admin_conn *conn, const struct admin_table *tables)
+{
+    render_table(conn, &tables[ADMIN_WORKERS]);
+}
+
+static void render_connections(struct admin_conn *conn, const struct admin_table *tables)
+{
+    render_table(conn, &tables[ADMIN_CONNECTIONS]);
+}
+
+static void render_requests(struct admin_conn *conn, const struct admin_table *tables)
+{
+    render_table(conn, &tables[ADMIN_REQUESTS]);
+}
+
+static void render_status(struct admin_conn *conn, const struct admin_table *tables)
+{
+    begin(conn);
+    admin_report_status(conn->admin, tables, conn->json, &conn->answer);
+    end(conn);
+}
+
+static void render_metrics(struct admin_conn *conn, const struct admin_table *tables)
+{
+    (void)tables;
+    begin(conn);
+    admin_report_metrics(conn->argument, conn->json, &conn->answer);
+    end(conn);
+}
+
+static void render_version(struct admin_conn *conn, const struct admin_table *tables)
+{
+    (void)tables;
+    begin(conn);
+    strbuf_append_text(&conn->answer, conn->json ? "{\"version\":\"" GATEWAYD_VERSION "\"}"
+                                                 : "gatewayd " GATEWAYD_VERSION);
+    end(conn);
+}
+
+static const char *level_text(void)
+{
+    static const char *const names[LOG_LEVEL_COUNT] = {"debug", "info", "warning", "error"};
+    return names[log_get_level()];
+}
+
+static void render_loglevel(struct admin_conn *conn, const struct admin_table *tables)
+{
+    enum log_level level;
+
+    (void)tables;
+    if (conn->argument.length > 0) {
+        if (!log_level_parse(conn->argument, &level)) {
+            error_line(conn, "there is no log level \"%.*s\"; write debug, info, warning or error",
+                       SLICE_PRINT(conn->argument));
+            return;
+        }
+        /* At the lower of both levels, so that the change itself is seen. */
+        log_write(LOG_INFO, "admin", "log level changes from %s to %.*s", level_text(),
+                  SLICE_PRINT(conn->argument));
+        log_set_level(level);
+    }
+    begin(conn);
+    strbuf_printf(&conn->answer, conn->json ? "{\"level\":\"%s\"}" : "%s", level_text());
+    end(conn);
+}
+
+static void render_help(struct admin_conn *conn, const struct admin_table *tables);
+
+#define BIT(view) (1u << (view))
+
+static const struct command commands[] = {
+    {"status", NULL, BIT(ADMIN_APPS), render_status, "what the gateway does, in short"},
+    {"apps", NULL, BIT(ADMIN_APPS), render_apps,
+     "every app: ready workers, requests, queue, last error"},
+    {"workers", NULL, BIT(ADMIN_WORKERS), render_workers,
+     "every worker: state, load, loop lag, memory"},
+    {"connections", NULL, BIT(ADMIN_CONNECTIONS), render_connections, "every client connection"},
+    {"requests", NULL, BIT(ADMIN_REQUESTS), render_requests,
+     "every request under way: phase, age, bytes"},
+    {"metrics", "[PREFIX]", 0, render_metrics, "every metric whose name begins with PREFIX"},
+    {"loglevel", "[LEVEL]", 0, render_loglevel,
+     "show or change the level of the error log until the next start"},
+    {"version", NULL, 0, render_version, "the version that runs"},
+    {"help", NULL, 0, render_help, "this list"},
+};
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static void render_help(struct admin_conn *conn, const struct admin_table *tables)
+{
+    (void)tables;
+    begin(conn);
+    strbuf_append_text(&conn->answer, conn->json ? "{" : "");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (conn->json) {
+            strbuf_printf(&conn->answer, "%s\"%s\":\"%s\"", i > 0 ? "," : "", commands[i].name,
+                          commands[i].help);
+        } else {
+            strbuf_printf(&conn->answer, "%-11s %-9s %s\n", commands[i].name,
+                          commands[i].argument ? commands[i].argument : "", commands[i].help);
+        }
+    }
+    strbuf_append_text(&conn->answer, conn->json ? "}" : "");
+    end(conn);
+}
+
+/* --- reading -------------------------------------------------------------------------------------------------------- */
+
+static void error_line(struct admin_conn *conn, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    strbuf_append_text(&conn->answer, "error: ");
+    admin_print_clean(text, &conn->answer);
+    end(conn);
+}
+
+static void run(struct admin_conn *conn, struct slice name)
+{
+    const struct command *command = NULL;
+
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (slice_equal(name, slice_from(commands[i].name))) {
+            command = &commands[i];
+        }
+    }
+    if (command == NULL) {
+        error_line(conn, "there is no command \"%.*s\"; \"help\" lists the commands",
+                   SLICE_PRINT(name));
+    } else if (conn->argument.length > 0 && command->argument == NULL) {
+        error_line(conn, "\"%s\" takes no argument", command->name);
+    } else if (command->views != 0) {
+        admin_gather_start(conn, command->views, command->render);
+    } else {
+        command->render(conn, NULL);
+    }
+}
+
+/* COMMAND [ARGUMENT] [--json], in any order. */
+static void run_words(struct admin_conn *conn, struct slice line)
+{
+    struct slice name = {NULL, 0}, rest = line;
+
+    while (rest.data != NULL) {
+        struct slice word = slice_cut(rest, ' ', &rest);
+        if (word.length == 0) {
+            continue;
+        }
+        if (slice_equal(word, SLICE("--json"))) {
+            conn->json = true;
+        } else if (name.length == 0) {
+            name = word;
+        } else if (conn->argument.length == 0) {
+            conn->argument = word;
+        } else {
+            error_line(conn, "\"%.*s\" is too much; write COMMAND [ARGUMENT] [--json]",
+                       SLICE_PRINT(word));
+            return;
+        }
+    }
+    run(conn, name);
+}
+
+static void skip_space(struct slice *text)
+{
+    while (text->length > 0 && (text->data[0] == ' ' || text->data[0] == '\t')) {
+        text->data++;
+        text->length--;
+    }
+}
+
+static bool take(struct slice *text, struct slice expected)
+{
+    skip_space(text);
+    if (!slice_starts_with(*text, expected)) {
+        return false;
+    }
+    text->data += expected.length;
+    text->length -= expected.length;
+    return true;
+}
+
+/* A JSON string without escapes: no command or argument needs one. */
+static bool take_string(struct slice *text, struct slice *ret_string)
+{
+    if (!take(text, SLICE("\""))) {
+        return false;
+    }
+    size_t length = 0;
+    while (length < text->length && text->data[length] != '"' && text->data[length] != '\\') {
+        length++;
+    }
+    *ret_string = (struct slice){text->data, length};
+    text->data += length;
+    text->length -= length;
+    return take(text, SLICE("\""));
+}
+
+static bool take_member(struct slice *text, struct admin_conn *conn, struct slice *name)
+{
+    struct slice key;
+
+    if (!take_string(text, &key) || !take(text, SLICE(":"))) {
+        return false;
+    }
+    if (slice_equal(key, SLICE("command"))) {
+        return take_string(text, name);
+    }
+    if (slice_equal(key, SLICE("argument"))) {
+        return take_string(text, &conn->argument);
+    }
+    if (slice_equal(key, SLICE("json"))) {
+        conn->json = take(text, SLICE("true"));
+        return conn->json || take(text, SLICE("false"));
+    }
+    return false;
+}
+
+/* {"command":"...","argument":"...","json":true}; the answer is JSON unless it says false. */
+static void run_json(struct admin_conn *conn, struct slice line)
+{
+    struct slice name = {NULL, 0}, text = line;
+    bool good = take(&text, SLICE("{"));
+
+    conn->json = true;
+    while (good) {
+        good = take_member(&text, conn, &name);
+        if (!good || !take(&text, SLICE(","))) {
+            break;
+        }
+    }
+    if (good && take(&text, SLICE("}")) && text.length == 0) {
+        run(conn, name);
+    } else {
+        error_line(conn, "malformed; write {\"command\":\"status\"} with \"argument\":\"...\" and "
+                         "\"json\":false as needed");
+    }
+}
+
+bool admin_command_read(struct admin_conn *conn)
+{
+    struct slice rest;
+    struct slice line = slice_cut((struct slice){conn->request, conn->request_length}, '\n', &rest);
+
+    if (rest.data == NULL) {
+        return false;
+    }
+    if (line.length > 0 && line.data[line.length - 1] == '\r') {
+        line.length--;
+    }
+    line = slice_trim(line);
+    if (slice_starts_with(line, SLICE("{"))) {
+        run_json(conn, line);
+    } else {
+        run_words(conn, line);
+    }
+    return true;
+}
