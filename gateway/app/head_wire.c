@@ -40,21 +40,63 @@ static struct slice value_of(const struct field *field, const struct head_wire_c
     return replaced ? context->host : field->value;
 }
 
+static bool is_cookie(const struct field *field)
+{
+    return slice_equal(field->name, SLICE("cookie"));
+}
+
+/* Whether a field has its own place in the block: crumbs behind the first cookie are joined to it (SPEC R44, RFC 9113 8.2.3). */
+static bool stands_alone(const struct request_head *head, size_t index,
+                         const struct head_wire_context *context)
+{
+    const struct field *field = &head->fields[index];
+    if (context->strip_forwarded && is_forwarded(field->name)) {
+        return false;
+    }
+    for (size_t i = 0; i < index && is_cookie(field); i++) {
+        if (is_cookie(&head->fields[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* How many bytes follow a cookie's own value: "; " and a crumb, for each later one. */
+static size_t crumbs_length(const struct request_head *head, size_t index)
+{
+    size_t length = 0;
+    for (size_t i = index + 1; i < head->field_count; i++) {
+        length += is_cookie(&head->fields[i]) ? head->fields[i].value.length + 2 : 0;
+    }
+    return length;
+}
+
+static void append_crumbs(struct strbuf *out, const struct request_head *head, size_t index)
+{
+    for (size_t i = index + 1; i < head->field_count; i++) {
+        if (is_cookie(&head->fields[i])) {
+            strbuf_append_text(out, "; ");
+            strbuf_append_slice(out, head->fields[i].value);
+        }
+    }
+}
+
 static void pack_fields(struct strbuf *out, const struct request_head *head,
                         const struct head_wire_context *context)
 {
     size_t length = 0;
     for (size_t i = 0; i < head->field_count; i++) {
         const struct field *field = &head->fields[i];
-        if (!context->strip_forwarded || !is_forwarded(field->name)) {
+        if (stands_alone(head, i, context)) {
             length += field->name.length + value_of(field, context).length + 2;
+            length += is_cookie(field) ? crumbs_length(head, i) : 0;
         }
     }
     pack_bin_head(out, length == 0 ? 0 : (uint32_t)(length - 1));
     bool first = true;
     for (size_t i = 0; i < head->field_count; i++) {
         const struct field *field = &head->fields[i];
-        if (context->strip_forwarded && is_forwarded(field->name)) {
+        if (!stands_alone(head, i, context)) {
             continue;
         }
         if (!first) {
@@ -64,6 +106,9 @@ static void pack_fields(struct strbuf *out, const struct request_head *head,
         strbuf_append_slice(out, field->name);
         strbuf_append_char(out, '\0');
         strbuf_append_slice(out, value_of(field, context));
+        if (is_cookie(field)) {
+            append_crumbs(out, head, i);
+        }
     }
 }
 
