@@ -37,6 +37,7 @@ static struct {
     int fd;
     struct user users[STREAMS];
     unsigned opened, freed, closed;
+    bool raw; /* raw bytes were sent: they may hold WINDOWs, so the model of credit has ended */
     struct frame_reader reader;
 } f;
 
@@ -212,7 +213,7 @@ static void turn(void)
 /* SPEC, seen by the worker: the gateway never overdraws its credit. */
 static void judge(const struct frame *frame)
 {
-    if (frame->type != FRAME_REQUEST && frame->type != FRAME_DATA) {
+    if (f.raw || (frame->type != FRAME_REQUEST && frame->type != FRAME_DATA)) {
         return;
     }
     REQUIRE(frame->stream >= 1 && frame->stream <= f.opened);
@@ -293,7 +294,7 @@ static void put_frame(struct input *in)
     if ((shape & 2) != 0 && copied > 0) {
         memcpy(bytes + FRAME_HEADER_SIZE, in->at, copied);
     }
-    if (frame.type == FRAME_WINDOW && frame.stream >= 1 && frame.stream <= f.opened) {
+    if (frame.type == FRAME_WINDOW && frame.stream >= 1 && frame.stream <= STREAMS) {
         f.users[frame.stream - 1].credit += frame.aux;
     }
     size_t length = FRAME_HEADER_SIZE + frame.length;
@@ -326,7 +327,7 @@ static void open_stream(struct input *in)
         .expect = expect};
     *user = (struct user){.release = (shape & 4) != 0,
                           .answer = (shape & 0x70) == 0x70 ? ERROR_PROTOCOL : ERROR_NONE,
-                          .credit = WINDOW};
+                          .credit = user->credit + WINDOW}; /* a WINDOW may have come before */
     user->stream = channel_open(f.channel, &request, &user_ops, user);
     REQUIRE(user->stream != NULL);
     f.opened++;
@@ -404,10 +405,7 @@ static void step(struct input *in)
         put(in->at, length);
         in->at += length;
         in->left -= length;
-        /* raw bytes may hold WINDOWs: the model of credit ends here */
-        for (unsigned i = 0; i < STREAMS; i++) {
-            f.users[i].credit = INT64_MAX / 2;
-        }
+        f.raw = true;
         break;
     }
     case 1:
@@ -454,6 +452,7 @@ static void begin(void)
     link.fd = fds[0];
     f.fd = fds[1];
     f.opened = f.freed = f.closed = 0;
+    f.raw = false;
     memset(f.users, 0, sizeof(f.users));
     frame_reader_init(&f.reader, FRAME_SENDER_GATEWAY, 65536);
     f.channel = channel_new(f.loop, &link, &ack, &settings, &owner_ops, NULL);
