@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""asgi-contract rules 20 and 21: how an application ends, and when it is cancelled."""
+"""docs/ASGI.md rules 20 and 21: how an application ends, and when it is cancelled."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""asgi-contract rules 8 to 12: receive()."""
+"""docs/ASGI.md rules 8 to 12: receive()."""
 
 from __future__ import annotations
 

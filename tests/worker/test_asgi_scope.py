@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""asgi-contract rules 1 to 7: the scope."""
+"""docs/ASGI.md rules 1 to 7: the scope."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""asgi-contract rules 13 to 19: send()."""
+"""docs/ASGI.md rules 13 to 19: send()."""
 
 from __future__ import annotations
 

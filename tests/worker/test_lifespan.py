@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""asgi-contract rule 28: lifespan."""
+"""docs/ASGI.md rule 28: lifespan."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ OPTIONS = (
     Option("pid-file", str, "FILE", "where to write the process id"),
 )
 
-# Options of interface.md that come later. They are refused by name, never accepted and ignored.
+# Planned options. They are refused by name, never accepted and ignored.
 PLANNED = ("workers", "reload", "reload-dir")
 
 

@@ -77,7 +77,7 @@ def run_directory(environ: dict[str, str] | os._Environ[str] | None = None) -> s
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a worker can be told; limits.md of the documentation explains each default."""
+    """Everything a worker can be told; cli.OPTIONS explains each."""
 
     app: str
     connect: str = field(default_factory=lambda: "unix:" + run_directory() + "/main.sock")

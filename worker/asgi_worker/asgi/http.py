@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One HTTP request: the application's receive() and send(), and what the link tells it.
 
-Job: asgi-contract rules 8 to 21 for one stream. It owns the buffered request body (bounded by
+Job: docs/ASGI.md rules 8 to 21 for one stream. It owns the buffered request body (bounded by
 the credit that was granted), the order of the response's messages and the application's task.
 It must not know sockets: it queues frames in the session and tells its link about it.
 

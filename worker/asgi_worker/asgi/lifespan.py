@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The lifespan protocol 2.0 (asgi-contract rule 28): startup before READY, shutdown at the end.
+"""The lifespan protocol 2.0 (docs/ASGI.md rule 28): startup before READY, shutdown at the end.
 
 Job: run the application once with a lifespan scope in a task of its own, hand it the two
 events, and judge what comes back by the mode: in auto an application without lifespan is

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From a decoded REQUEST head to the scope that an application gets (asgi-contract 1 to 7).
+"""From a decoded REQUEST head to the scope that an application gets (docs/ASGI.md 1 to 7).
 
 Job: build one real, mutable dict per request; share what may be shared. Field names arrive
 lower-cased, cookies joined and `host` first: the gateway did that.

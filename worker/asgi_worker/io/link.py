@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One socket to the gateway: reads, hands events out, writes once per wake-up.
 
-Job: be the only reader and writer of a link (asgi-contract S1 to S3, S9). It never awaits an
+Job: be the only reader and writer of a link, in batches and within budgets. It never awaits an
 application: what arrives goes into buffers bounded by the credit that was granted, and requests
 become tasks. It owns the socket, the writer's state and the requests that hold output back;
 what a link's end means for the others is its owner's business (client.py).

@@ -423,7 +423,7 @@ def _check_field(name: Any, value: Any) -> Header:
 def check_headers(headers: Any) -> list[Header]:
     """Check an application's header fields and return them with lower-case names.
 
-    Raises TypeError for wrong types, ValueError for what HTTP forbids (asgi-contract 16, 19).
+    Raises TypeError for wrong types, ValueError for what HTTP forbids (docs/ASGI.md 16, 19).
     """
     fields = []
     for item in headers:
