@@ -149,7 +149,7 @@ def test_queue_full(make_gateway: Maker) -> None:
     waiting = [gateway.client() for _ in range(2)]
     for client in waiting:
         client.request("GET", "/waits")
-    gateway.wait_waiting(2)
+    gateway.wait_gauge("requests_waiting", 2)
     response = gateway.get("/")
     assert response.status == 503 and response.header("retry-after") == "1"
     gateway.expect_counted("queue_full", 1)

@@ -200,6 +200,20 @@ async def die(request: Request) -> None:
     os.kill(os.getpid(), 9)
 
 
+async def batch(request: Request) -> None:
+    """Notes that it has begun; with kill=1 the process ends at once, as kill -9 would end it."""
+    note(f"begun {os.getpid()} {request.query['id']}")
+    if request.query.get("kill"):
+        os.kill(os.getpid(), 9)
+    await asyncio.sleep(request.number("ms", 10) / 1000)
+    await request.reply(request.query["id"].encode())
+
+
+async def kills_each(request: Request) -> None:
+    """Whatever process serves this ends."""
+    os.kill(os.getpid(), 9)
+
+
 async def raw(request: Request) -> None:
     """A response as told by the JSON in the query: status, headers [[name, value]], body, more."""
     told = json.loads(request.query["r"])
@@ -247,6 +261,8 @@ PATHS = {
     "/crash-late": crash_late,
     "/nothing": nothing,
     "/die": die,
+    "/batch": batch,
+    "/poison": kills_each,
     "/raw": raw,
     "/hints": hints,
     "/trailers": trailers,
@@ -272,6 +288,8 @@ async def lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         note(message["type"])
+        if message["type"] == "lifespan.startup":
+            await asyncio.sleep(float(os.environ.get("SCENARIO_STARTUP_SLEEP", "0")))
         await send({"type": message["type"] + ".complete"})
         if message["type"] == "lifespan.shutdown":
             return

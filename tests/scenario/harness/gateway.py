@@ -134,6 +134,14 @@ class Gateway:
         self.base_descriptors = self.server_descriptors()
         return self
 
+    def new_worker(
+        self, app: str = "scenario:app", options: list[str] | None = None, environment: dict[str, str] | None = None
+    ) -> Worker:
+        """A worker that is not started yet."""
+        worker = Worker(self, len(self.workers) + 1, app, options or [], environment or {})
+        self.workers.append(worker)
+        return worker
+
     def start_workers(
         self,
         count: int = 1,
@@ -142,12 +150,9 @@ class Gateway:
         environment: dict[str, str] | None = None,
     ) -> list[Worker]:
         """Starts workers and waits until the gateway holds each one ready."""
-        started = []
-        for _ in range(count):
-            worker = Worker(self, len(self.workers) + 1, app, options or [], environment or {})
+        started = [self.new_worker(app, options, environment) for _ in range(count)]
+        for worker in started:
             worker.start()
-            self.workers.append(worker)
-            started.append(worker)
         for worker in started:
             self.wait_ready(worker)
         return started
@@ -170,6 +175,8 @@ class Gateway:
                     worker.send_signal(signal.SIGCONT)
                     worker.send_signal(signal.SIGTERM)
             for worker in self.workers:
+                if worker.child is None:
+                    continue
                 code = worker.wait()
                 assert code in worker.may_end_with, f"{worker.name} ended with {code}\n{worker.tail()}"
             if self.process.alive:
@@ -228,10 +235,10 @@ class Gateway:
     def wait_metric_at_least(self, name: str, value: int) -> None:
         wait_for(lambda: self.metric(name) >= value, f"metric {name} >= {value}")
 
-    def wait_waiting(self, count: int) -> None:
-        """Waits until so many requests wait for a worker."""
+    def wait_gauge(self, name: str, value: int) -> None:
+        """Waits until a gauge has this value."""
         if self.has_admin():
-            self.wait_metric("requests_waiting", count)
+            self.wait_metric(name, value)
         else:
             time.sleep(0.3)
 
