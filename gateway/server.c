@@ -20,6 +20,7 @@
 #include "base/metrics.h"
 #include "control.h"
 #include "net/tls_context.h"
+#include "server_admin.h"
 #include "server_loop.h"
 #include "signals.h"
 
@@ -332,6 +333,7 @@ static enum error server_init(struct server *server, const struct server_inputs 
     error = error == ERROR_NONE ? init_access_log(server) : error;
     error = error == ERROR_NONE ? init_loops(server) : error;
     error = error == ERROR_NONE ? init_apps(server) : error;
+    error = error == ERROR_NONE ? server_admin_init(server) : error;
     for (unsigned i = 0; i < server->loop_count && error == ERROR_NONE; i++) {
         error = server_loop_listen(&server->loops[i]);
     }

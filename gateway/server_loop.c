@@ -18,6 +18,7 @@
 #include "h1/h1_conn.h"
 #include "net/tls_context.h"
 #include "net/transport.h"
+#include "server_admin.h"
 
 /* While draining, connections that became idle since are looked for so often. */
 #define IDLE_AGAIN CLOCK_NS_PER_S
@@ -186,6 +187,9 @@ void server_loop_close(struct server_loop *server_loop)
 
     server_loop->closed = true;
     loop_timer_clear(&server_loop->idle_timer);
+    if (server_loop->index == 0) {
+        server_admin_done(server);
+    }
     conn_group_destroy_all(&server_loop->group);
     while (server_loop->listener_count > 0) {
         listener_free(server_loop->listeners[--server_loop->listener_count]);

@@ -48,6 +48,8 @@ struct server {
     struct listener_limits limits;
     struct apps *apps;
     struct access_log *access_log; /* NULL: off */
+    struct admin *admin;           /* NULL: none */
+    unsigned redirect_port;        /* of the first listener with TLS; 0: none */
     struct server_loop *loops;
     struct loop **loop_pointers; /* for apps_new and listener_deal */
     unsigned loop_count;

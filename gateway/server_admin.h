@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The server's side of admin/: where its answers come from.
+ */
+#ifndef GATEWAY_SERVER_ADMIN_H
+#define GATEWAY_SERVER_ADMIN_H
+
+#include "base/error.h"
+
+struct server;
+
+/* Starts the admin socket and the health endpoint in loop 0, where the configuration has them; before the threads start, after
+ * the apps were made. ERROR_NO_MEMORY. */
+enum error server_admin_init(struct server *server) MUST_CHECK;
+/* Ends them; in loop 0's thread, or when no loop runs. Allowed twice. */
+void server_admin_done(struct server *server);
+
+#endif
