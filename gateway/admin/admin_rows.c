@@ -182,12 +182,20 @@ void admin_rows_of_group(const struct conn_group *group, unsigned index, enum ad
     if (view == ADMIN_CONNECTIONS) {
         LIST_EACH(conn_list, &group->conns, struct conn, conn)
         {
+            if (admin_table_rows(table) >= ADMIN_ROWS_MAX) {
+                table->left_out = group->conns.length - ADMIN_ROWS_MAX;
+                break;
+            }
             conn_row(conn, index, now, table);
         }
         return;
     }
     LIST_EACH(exchange_list, &group->exchanges, struct exchange, exchange)
     {
+        if (admin_table_rows(table) >= ADMIN_ROWS_MAX) {
+            table->left_out = group->exchanges.length - ADMIN_ROWS_MAX;
+            break;
+        }
         exchange_row(exchange, index, now, table);
     }
 }

@@ -100,6 +100,7 @@ void admin_table_append(struct admin_table *table, const struct admin_table *fro
     }
     table->cells.failed |= from->cells.failed;
     table->cell_count += from->cell_count;
+    table->left_out += from->left_out;
 }
 
 bool admin_table_failed(const struct admin_table *table)
@@ -289,6 +290,9 @@ void admin_table_print(const struct admin_table *table, struct strbuf *out)
         print_cell(&table->columns[column], cell, &text);
         print_aligned(&table->columns[column], strbuf_text(&text), widths[column],
                       column + 1 == table->column_count, out);
+    }
+    if (table->left_out > 0) {
+        strbuf_printf(out, "... and %zu more\n", table->left_out);
     }
     strbuf_done(&text);
 }

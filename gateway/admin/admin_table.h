@@ -29,11 +29,15 @@ struct admin_column {
 /* What can be asked of the gateway's loops. */
 enum admin_view { ADMIN_APPS, ADMIN_WORKERS, ADMIN_CONNECTIONS, ADMIN_REQUESTS, ADMIN_VIEW_COUNT };
 
+/* Rows of one loop in one answer: listing a hundred thousand connections would stop the loop that lists them. */
+#define ADMIN_ROWS_MAX 5000
+
 struct admin_table {
     const struct admin_column *columns;
     size_t column_count;
     struct strbuf cells; /* each a text with its NUL, row by row */
     size_t cell_count;
+    size_t left_out; /* rows above ADMIN_ROWS_MAX */
 };
 
 /* An empty table with the columns of a view. */
