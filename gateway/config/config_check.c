@@ -83,6 +83,32 @@ static void check_descriptors(struct option_reader *reader, const struct toml_no
 
 /* --- TLS ------------------------------------------------------------------------------------------------------------ */
 
+static void check_redirects(struct option_reader *reader, const struct toml_node *tree)
+{
+    const struct config *config = reader->config;
+    bool some_tls = false;
+
+    for (size_t i = 0; i < config->listener_count; i++) {
+        some_tls |= config->listeners[i].tls;
+    }
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct toml_node *node =
+            toml_find(toml_at(toml_find(tree, SLICE("listen")), i), SLICE("redirect_https"));
+        if (config->listeners[i].redirect_https && config->listeners[i].tls) {
+            report_value(&reader->report, node,
+                         "listen[%zu].redirect_https would redirect https to itself; it is for "
+                         "listeners without tls",
+                         i);
+        } else if (config->listeners[i].redirect_https && !some_tls) {
+            report_value(
+                &reader->report, node,
+                "listen[%zu].redirect_https has nowhere to redirect to; add a [[listen]] with "
+                "tls = true",
+                i);
+        }
+    }
+}
+
 static void check_tls(struct option_reader *reader, const struct toml_node *tree)
 {
     const struct config *config = reader->config;
@@ -101,16 +127,7 @@ static void check_tls(struct option_reader *reader, const struct toml_node *tree
                          i);
         }
     }
-    for (size_t i = 0; i < config->listener_count; i++) {
-        if (config->listeners[i].tls && config->listeners[i].redirect_https) {
-            report_value(
-                &reader->report,
-                toml_find(toml_at(toml_find(tree, SLICE("listen")), i), SLICE("redirect_https")),
-                "listen[%zu].redirect_https would redirect https to itself; it is for listeners "
-                "without tls",
-                i);
-        }
-    }
+    check_redirects(reader, tree);
     if (tls->verify != TLS_VERIFY_NONE && tls->client_ca.length == 0) {
         report_value(
             &reader->report, written(tree, "tls", "verify"),

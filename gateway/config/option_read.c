@@ -249,6 +249,23 @@ static bool has_key(enum option_section section, struct slice key)
     return false;
 }
 
+/* The section that has this key, when it is only one and there is only one of it. */
+static const char *section_with(struct slice key)
+{
+    const char *found = NULL;
+
+    for (size_t i = 0; i < option_count; i++) {
+        const struct section *section = &option_sections[option_table[i].section];
+        if (section->shape == SHAPE_TABLE && slice_equal(key, slice_from(option_table[i].key))) {
+            if (found != NULL) {
+                return NULL;
+            }
+            found = section->name;
+        }
+    }
+    return found;
+}
+
 static void refuse_unknown_keys(struct option_reader *reader, enum option_section section,
                                 const struct toml_node *node)
 {
@@ -259,13 +276,16 @@ static void refuse_unknown_keys(struct option_reader *reader, enum option_sectio
             continue;
         }
         const char *later = option_find_later(slice_from(name), child->key);
-        const char *near = option_suggest_key(section, child->key);
+        const char *near = option_suggest_key(section, child->key), *other;
         if (later != NULL) {
             report_key(&reader->report, child, "%.*s.%.*s: %s; leave it out",
                        SLICE_PRINT(reader->prefix), SLICE_PRINT(child->key), later);
         } else if (near != NULL) {
             report_key(&reader->report, child, "%.*s has no option \"%.*s\"; did you mean \"%s\"?",
                        SLICE_PRINT(reader->prefix), SLICE_PRINT(child->key), near);
+        } else if ((other = section_with(child->key)) != NULL) {
+            report_key(&reader->report, child, "%.*s has no option \"%.*s\"; it belongs in [%s]",
+                       SLICE_PRINT(reader->prefix), SLICE_PRINT(child->key), other);
         } else {
             report_key(&reader->report, child,
                        "%.*s has no option \"%.*s\"; docs/CONFIGURATION.md lists the options",

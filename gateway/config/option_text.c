@@ -274,10 +274,10 @@ static void read_hosts(struct option_reader *reader, const struct option *option
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        if (!clean_host(items[i])) {
+        if (!clean_host(items[i]) || items[i].data[0] == '*') {
             option_refuse(reader, option, toml_at(node, i),
-                          "has \"%s\"; write host names without scheme and port, such as "
-                          "\"example.com\" or \"*.example.com\"",
+                          "has \"%s\"; write host names without scheme, port and *, such as "
+                          "\"example.com\"",
                           items[i].data);
             return;
         }

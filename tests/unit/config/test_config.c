@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "base/run_directory.h"
 #include "config/option.h"
 #include "config/resources.h"
@@ -101,10 +102,10 @@ static const char everything[] =
     "[admin]\nsocket = \"\"\nhttp = \"[::1]:9180\"\nmode = \"0600\"\n"
     "[log]\nlevel = \"warning\"\naccess = \"\"\naccess_format = '%(h)s \"%(r)s\" %(s)s $${x}'\n"
     "[[listen]]\nbind = \"*:8443\"\ntls = false\nbacklog = 7\nproxy_protocol = \"v2\"\n"
-    "[[listen]]\nbind = \"unix:web.sock\"\nmode = \"600\"\nredirect_https = true\n"
+    "[[listen]]\nbind = \"unix:web.sock\"\nmode = \"600\"\n"
     "[[listen]]\nbind = \"fd://3\"\n"
     "[proxy_headers]\ntrusted = [\"10.0.0.0/8\", \"*\"]\nuse = [\"prefix\", \"host\"]\n"
-    "[http]\nserver_names = [\"Example.COM\", \"*.example.org\"]\nserver_header = false\n"
+    "[http]\nserver_names = [\"Example.COM\", \"example.org\"]\nserver_header = false\n"
     "headers = { X-Frame-Options = \"DENY\", \"x-quote\" = \"a \\\"b\\\" \\\\ c\" }\n"
     "[limits]\nfirst_byte = \"off\"\nkeep_alive_requests = 1000\nbody_size = 0\nkeep_alive = "
     "\"1500ms\"\n"
@@ -133,7 +134,6 @@ TEST(every_type_reaches_its_field)
     CHECK(config->listeners[0].h1 && !config->listeners[0].h2 && !config->listeners[0].h3);
     CHECK(same(config->listeners[1].bind, "unix:/nonexistent/web.sock"));
     CHECK_EQ_INT(config->listeners[1].unix_mode, 0600);
-    CHECK(config->listeners[1].redirect_https);
     CHECK_EQ_INT(config->trusted_count, 2);
     CHECK(config->proxy_headers.use_host && config->proxy_headers.use_prefix);
     CHECK(!config->proxy_headers.use_for);
@@ -368,6 +368,17 @@ TEST(the_machine_is_asked)
     config_unref(config);
 }
 
+static bool is_metric(const char *name)
+{
+    for (int i = 0; i < METRIC_COUNT; i++) {
+        if (strcmp(name, metrics_name((enum metric)i)) == 0) {
+            return true;
+        }
+    }
+    printf("# there is no metric %s\n", name);
+    return false;
+}
+
 TEST(every_row_of_the_schema_is_complete)
 {
     for (size_t i = 0; i < option_count; i++) {
@@ -376,6 +387,7 @@ TEST(every_row_of_the_schema_is_complete)
         CHECK(option->doc[strlen(option->doc) - 1] == '.');
         CHECK(option->counter[0] == '\0' || option->breach[0] != '\0');
         CHECK(option->least <= option->most);
+        CHECK(option->counter[0] == '\0' || is_metric(option->counter));
     }
 }
 

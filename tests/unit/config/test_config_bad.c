@@ -192,13 +192,13 @@ static const struct row rows[] = {
      "t.toml:2:22: http.headers has the field \"Server\", which has options of its own: "
      "http.server_header, http.server_name and http.date_header; leave it out\n"},
     {"[http]\nserver_names = [\"http://example.com\"]\n" MINIMAL,
-     "t.toml:2:17: http.server_names has \"http://example.com\"; write host names without scheme "
-     "and port, such as \"example.com\" or \"*.example.com\"\n"},
+     "t.toml:2:17: http.server_names has \"http://example.com\"; write host names without scheme, "
+     "port and *, such as \"example.com\"\n"},
     {"[http]\nserver_names = \"example.com\"\n" MINIMAL,
      "t.toml:2:16: http.server_names is a string; write an array of host names\n"},
     {"[http]\nserver_names = [\"example.com:80\"]\n" MINIMAL,
-     "t.toml:2:17: http.server_names has \"example.com:80\"; write host names without scheme and "
-     "port, such as \"example.com\" or \"*.example.com\"\n"},
+     "t.toml:2:17: http.server_names has \"example.com:80\"; write host names without scheme, port "
+     "and *, such as \"example.com\"\n"},
     {"[http]\nserver_names = [1]\n" MINIMAL, "t.toml:2:17: http.server_names has an element that "
                                              "is a whole number; write an array of host names\n"},
     {"[admin]\nhttp = \"9180\"\n" MINIMAL,
@@ -409,13 +409,23 @@ static const struct row rows[] = {
      "\"cert.pem\", key = \"key.pem\" }]\n"
      "t.toml:7:18: listen[1].redirect_https would redirect https to itself; it is for listeners "
      "without tls\n"},
-    {"[[listen]]\nbind = \"127.0.0.1:1\"\nroute = []\n[apps.a]\n[apps.b]\n",
-     "t.toml:3:1: listen[0] has no option \"route\"; docs/CONFIGURATION.md lists the options\n"
+    {"route = []\n[[listen]]\nbind = \"127.0.0.1:1\"\n[apps.a]\n[apps.b]\n",
      "t.toml:4:1: there are 2 apps and no [[route]]; write one for each, such as: [[route]] path = "
      "\"/\" app = \"a\"\n"},
+    {"[gateway]\nbody_size = 1\n" MINIMAL,
+     "t.toml:2:1: gateway has no option \"body_size\"; it belongs in [limits]\n"},
     {"[gateway]\nmax_connections = 9999999\n" MINIMAL,
      "t.toml:2:19: gateway.max_connections (9999999) and 90 descriptors in reserve are more than "
      "the ..."},
+    {"[[listen]]\nbind = \"*:1\"\nredirect_https = true\n[apps.main]\n",
+     "t.toml:3:18: listen[0].redirect_https has nowhere to redirect to; add a [[listen]] with tls "
+     "= true\n"},
+    {"[[listen]]\nbind = \"127.0.0.1:1\"\n[apps.a]\nlong_lived_max = 1\n",
+     "t.toml:4:1: apps.a.long_lived_max: this version counts long-lived responses like all others; "
+     "leave it out\n"},
+    {"[http]\nserver_names = [\"*.example.com\"]\n" MINIMAL,
+     "t.toml:2:17: http.server_names has \"*.example.com\"; write host names without scheme, port "
+     "and *, such as \"example.com\"\n"},
 };
 
 static void check_row(const struct row *row)
