@@ -39,6 +39,22 @@ void admin_report_metrics(struct slice prefix, bool json, struct strbuf *out)
     strbuf_append_text(out, json ? "}" : "");
 }
 
+/* The gauges of live objects: all zero when nobody is connected. */
+static void live_json(struct strbuf *out)
+{
+    const char *separator = "";
+
+    strbuf_append_char(out, '{');
+    for (int i = 0; i < METRIC_COUNT; i++) {
+        if (metrics_kind((enum metric)i) == METRIC_KIND_LIVE) {
+            strbuf_printf(out, "%s\"%s\":%" PRId64, separator, metrics_name((enum metric)i),
+                          metrics_sum((enum metric)i));
+            separator = ",";
+        }
+    }
+    strbuf_append_char(out, '}');
+}
+
 /* --- status --------------------------------------------------------------------------------------------------------- */
 
 static void status_json(const struct admin *admin, const struct admin_table *tables, bool ready,
@@ -57,6 +73,8 @@ static void status_json(const struct admin *admin, const struct admin_table *tab
     admin_table_json(&tables[ADMIN_APPS], out);
     strbuf_append_text(out, ",\"workers\":");
     admin_table_json(&tables[ADMIN_WORKERS], out);
+    strbuf_append_text(out, ",\"live\":");
+    live_json(out);
     strbuf_append_text(out, ",\"metrics\":");
     admin_report_metrics(SLICE(""), true, out);
     strbuf_append_char(out, '}');

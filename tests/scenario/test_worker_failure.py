@@ -235,8 +235,7 @@ def test_start_failure_is_told(make_gateway: Maker) -> None:
     worker.may_end_with = {3}
     assert "the database password is missing" in worker.output
     gateway.process.wait_log("the database password is missing")
-    if gateway.has_admin():
-        assert "the database password is missing" in gateway.status()["apps"][0]["last_error"]
+    assert "the database password is missing" in gateway.status()["apps"][0]["last_error"]
     assert gateway.get("/").status == 503
 
 

@@ -8,7 +8,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,8 @@ class Worker(Process):
 
 
 class Gateway:
-    """`Gateway(directory, limits={...}, app=...)`: sections as keyword arguments are written into gateway.toml."""
+    """`Gateway(directory, limits={...}, app=...)`: sections as keyword arguments go into gateway.toml; a list of
+    tables becomes [[name]], once for each."""
 
     def __init__(
         self, directory: Path, *, listeners: list[dict[str, object]] | None = None, tls: bool = False, **sections: Any
@@ -105,12 +105,11 @@ class Gateway:
         self.workers: list[Worker] = []
         self.process = Process("gatewayd", [GATEWAYD, "-c", str(self.config)], directory / "gatewayd.log")
         self.base_descriptors: list[str] = []
-        self._has_admin: bool | None = None
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     def write_config(self) -> None:
-        sections: dict[str, dict[str, object]] = {
+        sections: dict[str, Any] = {
             "gateway": {"threads": 1, "drain_idle": "0s", "drain_timeout": "10s"},
             "admin": {"socket": str(self.admin_socket)},
             "log": {"level": "debug", "access": str(self.directory / "access.log")},
@@ -118,12 +117,15 @@ class Gateway:
         }
         for name, values in self.sections.items():
             name = "apps.main" if name == "app" else name
-            sections.setdefault(name, {}).update(values)
+            if isinstance(values, list):
+                sections[name] = values
+            else:
+                sections.setdefault(name, {}).update(values)
         text = ""
-        for name, values in sections.items():
-            text += f"[{name}]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in values.items()) + "\n"
-        for listener in self.listeners:
-            text += "[[listen]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in listener.items()) + "\n"
+        for name, values in {**sections, "listen": self.listeners}.items():
+            head = f"[[{name}]]" if isinstance(values, list) else f"[{name}]"
+            for table in values if isinstance(values, list) else [values]:
+                text += f"{head}\n" + "".join(f"{key} = {toml(value)}\n" for key, value in table.items()) + "\n"
         self.config.write_text(text)
 
     def start(self) -> "Gateway":
@@ -213,8 +215,11 @@ class Gateway:
     def admin(self, command: str) -> Any:
         """Sends one command to the admin socket and decodes the JSON reply."""
         with Client(str(self.admin_socket), timeout=10) as client:
-            client.send(f"--json {command}\n".encode())
-            return json.loads(client.rest())
+            client.send(f"{command} --json\n".encode())
+            verdict, _, answer = client.rest().partition(b"\n")
+        if verdict != b"ok":
+            raise Failed(f"gatewayd's admin socket says {verdict.decode()!r} to {command!r}")
+        return json.loads(answer)
 
     def status(self) -> dict[str, Any]:
         status = self.admin("status")
@@ -237,15 +242,11 @@ class Gateway:
 
     def wait_gauge(self, name: str, value: int) -> None:
         """Waits until a gauge has this value."""
-        if self.has_admin():
-            self.wait_metric(name, value)
-        else:
-            time.sleep(0.3)
+        self.wait_metric(name, value)
 
     def expect_counted(self, name: str, least: int = 1) -> None:
         """A counter has come to `least`."""
-        if self.has_admin():
-            self.wait_metric_at_least(name, least)
+        self.wait_metric_at_least(name, least)
 
     def access_log(self) -> list[str]:
         path = self.directory / "access.log"
@@ -263,21 +264,8 @@ class Gateway:
 
     def live_gauges(self) -> dict[str, int]:
         """Gauges of live objects that are not at zero."""
-        if not self.has_admin():
-            return {}
-        live = self.status()["live"]
+        live: dict[str, int] = self.status()["live"]
         return {name: value for name, value in live.items() if value != 0}
-
-    def has_admin(self) -> bool:
-        """Whether the admin socket answers."""
-        if self._has_admin is None:
-            try:
-                with Client(str(self.admin_socket), timeout=0.3) as client:
-                    client.send(b"--json status\n")
-                    self._has_admin = bool(client.rest())
-            except OSError:
-                self._has_admin = False
-        return self._has_admin
 
     def assert_clean(self) -> None:
         """Live objects are gone and descriptors back at the base."""
