@@ -89,7 +89,8 @@ void forward_lost(struct forward *forward, const struct channel_gone *gone)
     metric_add(counter, 1);
     exchange->retries++;
     byteq_rewind(&exchange->request_body);
-    forward->waiter.avoid = forward->link->worker;
+    /* A lost worker is not there to be avoided. */
+    forward->waiter.avoid = gone->end == CHANNEL_END_REFUSED ? forward->link->worker->serial : 0;
     forward->link = NULL;
     forward->phase = FORWARD_WAITING;
     forward->sent = 0;

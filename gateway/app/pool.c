@@ -30,7 +30,7 @@ static bool can_take(const struct pool_link *link)
 }
 
 /* The least loaded worker that can take one more, its slot reserved; NULL when there is none now. */
-static struct pool_link *choose(struct pool *pool, const struct worker *avoid)
+static struct pool_link *choose(struct pool *pool, uint64_t avoid)
 {
     for (;;) {
         struct pool_link *best = NULL;
@@ -38,7 +38,7 @@ static struct pool_link *choose(struct pool *pool, const struct worker *avoid)
         uint32_t ties = 1;
         LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
         {
-            if (link->worker == avoid || !can_take(link)) {
+            if (link->worker->serial == avoid || !can_take(link)) {
                 continue;
             }
             uint64_t load = worker_load(link->worker);
@@ -64,7 +64,7 @@ static void publish_oldest(struct pool *pool)
     uint64_t oldest = UINT64_MAX;
     LIST_EACH(pool_waiter_list, &pool->waiters, struct pool_waiter, waiter)
     {
-        if (waiter->queued && waiter->avoid == NULL) {
+        if (waiter->queued && waiter->avoid == 0) {
             oldest = waiter->arrived_at;
             break;
         }
@@ -158,7 +158,7 @@ static void on_retry_timer(struct loop_timer *timer)
     struct pool *pool = LIST_CONTAINER(timer, struct pool, retry_timer);
     LIST_EACH(pool_waiter_list, &pool->waiters, struct pool_waiter, waiter)
     {
-        waiter->avoid = NULL;
+        waiter->avoid = 0;
     }
     loop_mark_dirty(pool->loop, &pool->dirty);
 }
@@ -174,7 +174,7 @@ static enum loop_flush on_flush(struct loop_dirty *dirty)
         if (!blocked && place(pool, waiter)) {
             continue;
         }
-        if (waiter->avoid != NULL) {
+        if (waiter->avoid != 0) {
             avoiding = true;
         } else {
             blocked = true;

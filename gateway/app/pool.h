@@ -35,7 +35,7 @@ struct pool_waiter {
     struct list_node in_pool;
     struct pool *pool;
     struct loop_timer timer;
-    const struct worker *avoid; /* not this worker (it refused); compared only */
+    uint64_t avoid; /* serial of a worker that refused it a moment ago; 0: none */
     uint64_t arrived_at;
     uint64_t timeout; /* how long it may queue */
     bool queued;      /* counted in app->waiting */

@@ -10,6 +10,8 @@
 #define WORKER_MAGIC UINT32_C(0x574f524b)
 #define LAG_PER_REQUEST_NS UINT64_C(10000000)
 
+static _Atomic uint64_t last_serial;
+
 static void copy_text(char *out, size_t size, struct slice text)
 {
     size_t length = text.length < size - 1 ? text.length : size - 1;
@@ -27,6 +29,7 @@ struct worker *worker_new(struct app *app, const struct ipc_link *link, unsigned
         return NULL;
     }
     worker->magic = WORKER_MAGIC;
+    worker->serial = atomic_fetch_add_explicit(&last_serial, 1, memory_order_relaxed) + 1;
     atomic_init(&worker->references, 1);
     worker->app = app;
     memcpy(worker->instance, link->hello.instance, sizeof worker->instance);

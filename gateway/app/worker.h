@@ -41,6 +41,7 @@ struct worker {
     _Atomic uint32_t references; /* one per link and pending mail, one of the registry */
     struct app *app;
     struct list_node in_app; /* loop 0 */
+    uint64_t serial;         /* from 1; never used again, as an address may be */
 
     uint8_t instance[16], token[16];
     pid_t pid;
