@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "worker")]
 
 from harness.gateway import Gateway
 
@@ -72,3 +73,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         gateway.finish()
     finally:
         gateway.kill()
+
+
+@pytest.fixture(params=["http", "https"])
+def web(request: pytest.FixtureRequest) -> Any:
+    """An httpx client of the module's framework site (its fixture `site`): once over http, once over https."""
+    return request.getfixturevalue("site").clients[request.param]
