@@ -203,8 +203,8 @@ TEST(refuses_request_lines)
 TEST(refuses_methods_and_targets)
 {
     static const struct payload payloads[] = {
-        P("CONNECT h:443 HTTP/1.1\r\n" H "\r\n", "!405 "),
-        P("TRACE / HTTP/1.1\r\n" H "\r\n", "!405 "),
+        P("CONNECT h:443 HTTP/1.1\r\n" H "\r\n", "!501 "),
+        P("TRACE / HTTP/1.1\r\n" H "\r\n", "!501 "),
         P("PRI * HTTP/1.1\r\n\r\n", "!501 "),
         P("PRI / HTTP/2.0\r\n\r\n", "!501 "),
         P("GET * HTTP/1.1\r\n" H "\r\n", "!400 "),
