@@ -110,12 +110,15 @@ class Client:
         return part
 
     def exactly(self, length: int) -> bytes:
-        while len(self.buffer) < length:
+        pieces, have = [self.buffer], len(self.buffer)
+        while have < length:
             data = self._more()
             if not data:
-                raise Closed(self.buffer)
-            self.buffer += data
-        part, self.buffer = self.buffer[:length], self.buffer[length:]
+                raise Closed(b"".join(pieces))
+            pieces.append(data)
+            have += len(data)
+        whole = b"".join(pieces)
+        part, self.buffer = whole[:length], whole[length:]
         return part
 
     def head(self) -> Response:
