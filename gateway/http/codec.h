@@ -47,7 +47,8 @@ struct codec_ops {
 struct exchange_handler {
     /* A complete request head. The handler may answer at once; otherwise it attaches (exchange_worker_attach) and answers later. */
     void (*on_head)(struct exchange *exchange);
-    /* exchange->request_body grew or request_end was set. Only while attached. */
+    /* exchange->request_body grew, request_end was set, or the rest of the body was dropped (request_body_dropped: no more of it
+     * will come, as after an early response). Only while attached. */
     void (*on_body)(struct exchange *exchange);
     /* `length` bytes of the response have left for the client (h3: were acknowledged). Only while attached. */
     void (*on_released)(struct exchange *exchange, size_t length);

@@ -32,7 +32,7 @@ struct conn_identity {
     uint16_t tls_version, tls_cipher;
     struct slice tls_version_name, tls_cipher_name, server_name; /* empty: none */
     struct slice server_cert_pem, client_chain_pem, client_name; /* empty: none */
-    void *user;               /* of whoever made the connection, for on_closed */
+    void *user; /* of whoever made the connection, for on_closed */
 };
 
 struct conn {
@@ -61,7 +61,7 @@ struct conn_group {
     const struct access_log *access_log; /* NULL: off */
     struct conn_list conns;
     struct exchange_list exchanges; /* of these connections, client half attached */
-    struct slice date; /* the cached Date value and the second it is for */
+    struct slice date;              /* the cached Date value and the second it is for */
     char date_text[32];
     int64_t date_second;
     void (*on_closed)(struct conn_group *group, struct conn *conn, void *context); /* may be NULL */

@@ -83,8 +83,11 @@ static void tell_worker_gone(struct exchange *exchange)
 /* The client gets the reason's error response, or the begun response is cut. */
 static void end_for_client(struct exchange *exchange, enum end_reason reason, struct slice text)
 {
-    if (exchange->conn == NULL || exchange->response_state == RESPONSE_FINISHED ||
-        exchange->response_state == RESPONSE_CUT) {
+    if (exchange->conn == NULL || exchange->response_state == RESPONSE_CUT) {
+        return;
+    }
+    if (exchange->response_state == RESPONSE_FINISHED) {
+        exchange_request_drop(exchange); /* the codec reads the rest on its own account */
         return;
     }
     exchange->end_reason = reason;
@@ -109,11 +112,7 @@ static bool server_name_accepted(const struct exchange *exchange)
     if (settings->server_name_count == 0) {
         return true;
     }
-    struct slice rest;
-    struct slice host = exchange->request.authority;
-    if (host.length > 0 && host.data[0] != '[') {
-        host = slice_cut(host, ':', &rest);
-    }
+    struct slice host = authority_host(exchange->request.authority);
     for (size_t i = 0; i < settings->server_name_count; i++) {
         if (slice_equal_nocase(host, settings->server_names[i])) {
             return true;
@@ -251,7 +250,12 @@ void exchange_client_detach(struct exchange *exchange, enum end_reason reason)
             exchange->end_reason = reason;
         }
         exchange->ended_at = loop_now(exchange->loop);
-        METRIC_INCREMENT(clients_gone);
+        if (exchange->end_reason == END_CLIENT_GONE) {
+            METRIC_INCREMENT(clients_gone);
+        }
+    }
+    if (!finished || !exchange->request_end) {
+        /* Also after a complete response, when the app still waits for a body that nobody will read. */
         tell_worker_gone(exchange);
     }
     if (exchange->conn->group->access_log != NULL) {
@@ -339,11 +343,21 @@ enum error exchange_respond_head(struct exchange *exchange, const struct respons
     return exchange->conn->ops->send_head(exchange, &exchange->response, complete);
 }
 
+/* Whether the app itself said that there is no body, by content-length: 0, where the response could have one (SPEC R54). */
+static bool promised_nothing(const struct exchange *exchange)
+{
+    return exchange->response.content_length == 0 && exchange->response.status != 304 &&
+           !slice_equal(exchange->request.method, SLICE("HEAD"));
+}
+
 enum error exchange_respond_body(struct exchange *exchange, const void *data, size_t length)
 {
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
     bool bodyless =
         exchange->response_state == RESPONSE_ENDED || exchange->response_state == RESPONSE_FINISHED;
+    if (bodyless && length > 0 && promised_nothing(exchange)) {
+        return ERROR_INVALID;
+    }
     if (bodyless) {
         exchange->response_swallowed += length;
         if (exchange->response_swallowed > SWALLOW_MAX) {
@@ -420,8 +434,14 @@ void exchange_request_drop(struct exchange *exchange)
     exchange->request_body_dropped = true;
     byteq_done(&exchange->request_body);
     count_buffered(exchange);
-    if (exchange->conn != NULL && !exchange->request_end) {
+    if (exchange->request_end) {
+        return;
+    }
+    if (exchange->conn != NULL) {
         exchange->conn->ops->consumed(exchange, unsent);
+    }
+    if (exchange->worker_half != NULL) {
+        exchange->handler->on_body(exchange);
     }
 }
 
@@ -442,8 +462,6 @@ void exchange_worker_detach(struct exchange *exchange)
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
     REQUIRE(exchange->worker_half != NULL);
     exchange->worker_half = NULL;
-    if (!exchange->request_end) {
-        exchange_request_drop(exchange);
-    }
+    exchange_request_drop(exchange);
     bury_when_alone(exchange);
 }

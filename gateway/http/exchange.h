@@ -31,7 +31,8 @@ struct exchange {
     const struct exchange_handler *handler;
     void *codec_stream; /* the codec's own (NULL for h1, where the conn is the stream) */
     void *worker_half;  /* the handler's own; not NULL = attached */
-    struct list_node in_group; /* while its client half is attached: admin lists what is under way */
+    struct list_node
+        in_group; /* while its client half is attached: admin lists what is under way */
 
     struct arena arena;
     struct request_head request;

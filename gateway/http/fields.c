@@ -132,6 +132,17 @@ bool authority_valid(struct slice authority)
     return host.length > 0 && port_valid(port);
 }
 
+struct slice authority_host(struct slice authority)
+{
+    struct slice rest;
+    if (authority.length > 0 && authority.data[0] == '[') {
+        const char *end = memchr(authority.data, ']', authority.length);
+        return end == NULL ? authority
+                           : (struct slice){authority.data, (size_t)(end - authority.data) + 1};
+    }
+    return slice_cut(authority, ':', &rest);
+}
+
 /* The lower-case form of a name: the slice itself when it has no capitals. */
 static struct slice lower_name(struct arena *arena, struct slice name)
 {

@@ -10,6 +10,7 @@
 #include "base/metrics.h"
 #include "http/conn.h"
 #include "http/exchange.h"
+#include "http/fields.h"
 
 struct phrase {
     unsigned status;
@@ -106,7 +107,8 @@ static void respond_text(struct exchange *exchange, unsigned status, struct slic
     struct arena *arena = &exchange->arena;
     struct field *fields = arena_calloc(arena, 3, sizeof *fields);
     struct slice length = arena_format(arena, "%zu", text.length);
-    bool failed = fields == NULL || length.data == NULL;
+    bool failed = fields == NULL || length.data == NULL || text.data == NULL ||
+                  (extra.name.length > 0 && extra.value.data == NULL);
     if (!failed) {
         struct response_head head = {
             .status = status, .fields = fields, .content_length = (int64_t)text.length};
@@ -160,12 +162,7 @@ void respond_redirect_https(struct exchange *exchange)
 {
     const struct request_head *head = &exchange->request;
     unsigned port = exchange->conn->identity.redirect_port;
-    struct slice host = head->authority;
-    const char *bracket = host.length == 0 ? NULL : memrchr(host.data, ']', host.length);
-    const char *colon = host.length == 0 ? NULL : memrchr(host.data, ':', host.length);
-    if (colon != NULL && (bracket == NULL || colon > bracket)) {
-        host.length = (size_t)(colon - host.data);
-    }
+    struct slice host = authority_host(head->authority);
     if (host.length == 0) {
         respond_status(exchange, 400, "The request names no host.");
         return;
@@ -174,9 +171,11 @@ void respond_redirect_https(struct exchange *exchange)
     if (port != 443) {
         snprintf(port_text, sizeof port_text, ":%u", port);
     }
+    /* "OPTIONS *" is about the server itself, whose URL has no path (RFC 9112 3.2.4). */
+    struct slice path = slice_equal(head->raw_path, SLICE("*")) ? SLICE("") : head->raw_path;
     struct slice location = arena_format(
         &exchange->arena, "https://%.*s%s%.*s%s%.*s", SLICE_PRINT(host), port_text,
-        SLICE_PRINT(head->raw_path), head->query.length > 0 ? "?" : "", SLICE_PRINT(head->query));
+        SLICE_PRINT(path), head->query.length > 0 ? "?" : "", SLICE_PRINT(head->query));
     exchange_request_drop(exchange);
     respond_text(exchange, 308, SLICE("Moved to https.\n"),
                  (struct field){SLICE("location"), location});
