@@ -2,15 +2,49 @@
 /* Route matching: host exact or "*.suffix", path by prefix on a normalised copy. It owns nothing. */
 #include "app/router.h"
 
-/* Longest path whose normalised form is looked at; a longer one is compared by its first bytes, which decides a prefix. */
-#define NORMAL_MAX 2048
+#include "http/fields.h"
 
-/* Writes `path` without empty, "." and ".." segments (RFC 3986 5.2.4) and returns the length. */
-static size_t normalise(struct slice path, char out[NORMAL_MAX])
+/* The normalised form is kept up to this length, which is more than a route's path has (schema.def: 4096), so that what follows
+ * decides nothing. */
+#define NORMAL_MAX 4352
+
+/* A path in the making: what of its names is in `text`, and how many whole names came after that was full. */
+struct normal {
+    char text[NORMAL_MAX];
+    size_t length;
+    size_t beyond;
+};
+
+static void push(struct normal *normal, struct slice name)
 {
-    size_t length = 0;
+    if (normal->length == NORMAL_MAX) {
+        normal->beyond++;
+        return;
+    }
+    normal->text[normal->length++] = '/';
+    size_t room = NORMAL_MAX - normal->length;
+    size_t part = name.length < room ? name.length : room;
+    memcpy(normal->text + normal->length, name.data, part);
+    normal->length += part;
+}
+
+/* Also what is beyond counts: "/static/<long name>/../../admin" does not begin with "/static/". */
+static void pop(struct normal *normal)
+{
+    if (normal->beyond > 0) {
+        normal->beyond--;
+        return;
+    }
+    while (normal->length > 0 && normal->text[--normal->length] != '/') {
+    }
+}
+
+/* Writes `path` without empty, "." and ".." segments (RFC 3986 5.2.4), and without a slash at its end. */
+static void normalise(struct slice path, struct normal *normal)
+{
     size_t i = 0;
-    while (i < path.length && length < NORMAL_MAX) {
+    normal->length = normal->beyond = 0;
+    while (i < path.length) {
         while (i < path.length && path.data[i] == '/') {
             i++;
         }
@@ -18,39 +52,13 @@ static size_t normalise(struct slice path, char out[NORMAL_MAX])
         while (i < path.length && path.data[i] != '/') {
             i++;
         }
-        struct slice segment = {path.data + start, i - start};
-        if (slice_equal(segment, SLICE(".."))) {
-            while (length > 0 && out[--length] != '/') {
-            }
-        } else if (segment.length > 0 && !slice_equal(segment, SLICE("."))) {
-            out[length++] = '/';
-            size_t room = NORMAL_MAX - length;
-            size_t part = segment.length < room ? segment.length : room;
-            memcpy(out + length, segment.data, part);
-            length += part;
-            continue;
-        }
-        if (i == path.length && length < NORMAL_MAX) {
-            out[length++] = '/'; /* the path ended in a slash or a dot segment */
+        struct slice name = {path.data + start, i - start};
+        if (slice_equal(name, SLICE(".."))) {
+            pop(normal);
+        } else if (name.length > 0 && !slice_equal(name, SLICE("."))) {
+            push(normal, name);
         }
     }
-    if (length == 0) {
-        out[length++] = '/';
-    } else if (path.data[path.length - 1] == '/' && out[length - 1] != '/' && length < NORMAL_MAX) {
-        out[length++] = '/';
-    }
-    return length;
-}
-
-static struct slice host_of(struct slice authority)
-{
-    if (authority.length > 0 && authority.data[0] == '[') {
-        const char *end = memchr(authority.data, ']', authority.length);
-        return end == NULL ? authority
-                           : (struct slice){authority.data, (size_t)(end - authority.data) + 1};
-    }
-    struct slice rest;
-    return slice_cut(authority, ':', &rest);
 }
 
 static bool host_matches(struct slice pattern, struct slice host)
@@ -83,9 +91,10 @@ const struct route_settings *router_match(const struct router *router,
     if (router->route_count == 0) {
         return NULL;
     }
-    char buffer[NORMAL_MAX];
-    struct slice path = {buffer, normalise(head->path, buffer)};
-    struct slice host = host_of(head->authority);
+    struct normal normal;
+    normalise(head->path, &normal);
+    struct slice path = {normal.text, normal.length};
+    struct slice host = authority_host(head->authority);
     for (size_t i = 0; i < router->route_count; i++) {
         const struct route_settings *route = &router->routes[i];
         if (host_matches(route->host, host) && path_matches(route->path, path)) {
