@@ -2,6 +2,9 @@
 /* Forwarded identity, believed only from trusted proxies. It owns nothing. */
 #include "app/proxy_headers.h"
 
+#include <arpa/inet.h>
+#include <string.h>
+
 #include "http/fields.h"
 
 /* The last element of a comma list; `*rest` is what is before it. */
@@ -35,18 +38,37 @@ static struct slice host_part(struct slice element)
     return one_colon ? (struct slice){element.data, (size_t)(colon - element.data)} : element;
 }
 
-/* The first address from the right that is not itself a trusted proxy; the leftmost when all are. */
-static struct slice client_of(const struct apps_settings *settings, struct slice list)
+static bool is_address(struct slice host)
+{
+    char text[INET6_ADDRSTRLEN];
+    unsigned char address[sizeof(struct in6_addr)];
+    if (host.length == 0 || host.length >= sizeof text) {
+        return false;
+    }
+    memcpy(text, host.data, host.length);
+    text[host.length] = '\0';
+    return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
+}
+
+/* The first address from the right that is not itself a trusted proxy; the leftmost when all are. The chain may be spread over several
+ * fields. It ends at what is no address ("unknown", or something made up): who wrote that is the last one known. */
+static struct slice client_of(const struct apps_settings *settings, const struct request_head *head)
 {
     struct slice found = {NULL, 0};
-    while (list.length > 0) {
-        struct slice host = host_part(last_element(list, &list));
-        if (host.length == 0) {
-            break;
+    for (size_t i = head->field_count; i > 0; i--) {
+        struct slice list = head->fields[i - 1].value;
+        if (!slice_equal(head->fields[i - 1].name, SLICE("x-forwarded-for"))) {
+            continue;
         }
-        found = host;
-        if (!settings->trusted(settings->trusted_context, host)) {
-            break;
+        while (list.length > 0) {
+            struct slice host = host_part(last_element(list, &list));
+            if (!is_address(host)) {
+                return found;
+            }
+            found = host;
+            if (!settings->trusted(settings->trusted_context, host)) {
+                return found;
+            }
         }
     }
     return found;
@@ -63,6 +85,18 @@ static struct slice last_value(const struct request_head *head, struct slice nam
     return (struct slice){NULL, 0};
 }
 
+/* A path in visible ASCII. Anything else is not believed: a worker would refuse a root_path that is no UTF-8 (SPEC R42). */
+static bool prefix_valid(struct slice prefix)
+{
+    for (size_t i = 0; i < prefix.length; i++) {
+        if (prefix.data[i] <= ' ' || prefix.data[i] >= 0x7f) {
+            return false;
+        }
+    }
+    /* "//host" would lead elsewhere when the app makes a URL of it. */
+    return prefix.length > 1 && prefix.data[0] == '/' && prefix.data[1] != '/';
+}
+
 void proxy_headers_resolve(const struct apps_settings *settings, const struct conn *conn,
                            const struct request_head *head, struct proxy_identity *out)
 {
@@ -72,7 +106,7 @@ void proxy_headers_resolve(const struct apps_settings *settings, const struct co
     }
     struct slice rest;
     if (settings->proxy_headers.use_for) {
-        struct slice client = client_of(settings, last_value(head, SLICE("x-forwarded-for")));
+        struct slice client = client_of(settings, head);
         if (client.length > 0) {
             out->identity.client_host = client;
             out->identity.client_port = 0; /* the header does not say */
@@ -102,7 +136,7 @@ void proxy_headers_resolve(const struct apps_settings *settings, const struct co
         while (prefix.length > 0 && prefix.data[prefix.length - 1] == '/') {
             prefix.length--;
         }
-        if (prefix.length > 0 && prefix.data[0] == '/') {
+        if (prefix_valid(prefix)) {
             out->prefix = prefix;
         }
     }
