@@ -4,20 +4,26 @@
  * as the same status, the same fields (and none that nobody gave), the same body, and nothing after it. No CR, LF or NUL of an
  * app can become part of the syntax.
  *
- * Input: flags, status (2 bytes), size of the write pieces, number of fields, then per field two lengths, name and value;
- * what is left is the body.
+ * Input: flags, status (2 bytes), size of the write pieces, then the fields: their number and per field two lengths, name and
+ * value; with FLAG_WIRE the head of a RESPONSE frame (2 bytes of length before it) instead. With FLAG_TRAILERS the payload of a
+ * TRAILERS frame follows in the same way. What is left is the body.
  */
 #include <llhttp.h>
 #include <stdint.h>
 #include <stdio.h>
 
+#include "app/head_wire.h"
 #include "base/strbuf.h"
 #include "h1/h1_write.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define FIELDS 24
+#define TRAILERS 8
+#define PARSED_FIELDS (FIELDS + TRAILERS + 8)
 #define BODY_MAX 4096
+
+enum flag { FLAG_HTTP10 = 1, FLAG_HEAD = 2, FLAG_CLOSE = 4, FLAG_WIRE = 8, FLAG_TRAILERS = 16 };
 
 struct input {
     const uint8_t *data;
@@ -25,8 +31,8 @@ struct input {
 };
 
 struct parsed {
-    struct strbuf names[FIELDS + 16], values[FIELDS + 16], body;
-    size_t count;
+    struct strbuf names[PARSED_FIELDS], values[PARSED_FIELDS], body;
+    size_t count, head_count; /* trailers are behind those of the head */
     unsigned status;
     bool skip_body, complete;
 };
@@ -56,7 +62,7 @@ static struct slice take_bytes(struct input *input, size_t length)
 static int on_field(llhttp_t *parser, const char *at, size_t length)
 {
     struct parsed *parsed = parser->data;
-    REQUIRE(parsed->count < FIELDS + 16);
+    REQUIRE(parsed->count < PARSED_FIELDS);
     strbuf_append(&parsed->names[parsed->count], at, length);
     return 0;
 }
@@ -78,6 +84,7 @@ static int on_headers_complete(llhttp_t *parser)
 {
     struct parsed *parsed = parser->data;
     parsed->status = (unsigned)llhttp_get_status_code(parser);
+    parsed->head_count = parsed->count;
     return parsed->skip_body ? 1 : 0;
 }
 
@@ -116,11 +123,12 @@ static void parse_back(const struct strbuf *out, struct parsed *parsed)
 /* --- the gateway's side ------------------------------------------------------------------------------ */
 
 static void write_response(struct h1_writer *writer, struct arena *arena, struct byteq *body,
-                           size_t piece, struct strbuf *out)
+                           const struct response_head *trailers, size_t piece, struct strbuf *out)
 {
     struct iovec vectors[8];
     for (;;) {
-        REQUIRE(h1_writer_plan(writer, arena, body, true, NULL, 0) == ERROR_NONE);
+        REQUIRE(h1_writer_plan(writer, arena, body, true, trailers->fields,
+                               trailers->field_count) == ERROR_NONE);
         size_t count = h1_writer_gather(writer, body, vectors, 8);
         if (count == 0) {
             break;
@@ -155,24 +163,45 @@ static bool is_ours(const struct parsed *parsed, size_t i)
     return false;
 }
 
+static struct field parsed_field(const struct parsed *parsed, size_t i)
+{
+    struct slice value = {strbuf_text(&parsed->values[i]), parsed->values[i].length};
+    return (struct field){{strbuf_text(&parsed->names[i]), parsed->names[i].length},
+                          slice_trim(value)};
+}
+
+static bool same_field(struct field a, const struct field *b)
+{
+    return slice_equal(a.name, b->name) && slice_equal(a.value, b->value);
+}
+
 static void check_fields(const struct response_head *head, const struct parsed *parsed)
 {
-    REQUIRE(parsed->count >= head->field_count && parsed->count <= head->field_count + 5);
-    for (size_t i = 0; i < parsed->count; i++) {
-        struct slice name = {strbuf_text(&parsed->names[i]), parsed->names[i].length};
-        struct slice value =
-            slice_trim((struct slice){strbuf_text(&parsed->values[i]), parsed->values[i].length});
+    REQUIRE(parsed->head_count >= head->field_count);
+    REQUIRE(parsed->head_count <= head->field_count + 5);
+    for (size_t i = 0; i < parsed->head_count; i++) {
         if (i < head->field_count) {
-            REQUIRE(slice_equal(name, head->fields[i].name) &&
-                    slice_equal(value, head->fields[i].value));
+            REQUIRE(same_field(parsed_field(parsed, i), &head->fields[i]));
         } else {
             REQUIRE(is_ours(parsed, i));
         }
     }
 }
 
+/* All trailers, where the framing has room for them. */
+static void check_trailers(const struct response_head *trailers, bool chunked,
+                           const struct parsed *parsed)
+{
+    size_t count = parsed->count - parsed->head_count;
+    REQUIRE(count == (chunked ? trailers->field_count : 0));
+    for (size_t i = 0; i < count; i++) {
+        REQUIRE(same_field(parsed_field(parsed, parsed->head_count + i), &trailers->fields[i]));
+    }
+}
+
 static void exchange_one(struct arena *arena, const struct request_head *request,
-                         struct response_head *head, struct slice content, size_t piece, bool close)
+                         struct response_head *head, const struct response_head *trailers,
+                         struct slice content, size_t piece, bool close)
 {
     static const struct http_settings settings = {
         .date_header = true, .server_header = true, .server_name = {"S", 1}};
@@ -199,12 +228,13 @@ static void exchange_one(struct arena *arena, const struct request_head *request
     parsed.skip_body = slice_equal(request->method, SLICE("HEAD"));
     REQUIRE(h1_writer_head(&writer, arena, &context, head) == ERROR_NONE);
     REQUIRE(content.length == 0 || byteq_append(&body, content.data, content.length) == ERROR_NONE);
-    write_response(&writer, arena, &body, piece, &out);
+    write_response(&writer, arena, &body, trailers, piece, &out);
     parse_back(&out, &parsed);
     REQUIRE(parsed.status == head->status && parsed.body.length == content.length);
     REQUIRE(content.length == 0 || memcmp(parsed.body.data, content.data, content.length) == 0);
     check_fields(head, &parsed);
-    for (size_t i = 0; i < FIELDS + 16; i++) {
+    check_trailers(trailers, framing == BODY_OPEN && request->version != HTTP_1_0, &parsed);
+    for (size_t i = 0; i < PARSED_FIELDS; i++) {
         strbuf_done(&parsed.names[i]);
         strbuf_done(&parsed.values[i]);
     }
@@ -213,32 +243,63 @@ static void exchange_one(struct arena *arena, const struct request_head *request
     byteq_done(&body);
 }
 
+/* The fields of a frame's payload, not judged yet. False when it is malformed, or has more than `max`. */
+static bool take_frame(struct input *input, struct arena *arena, size_t max,
+                       struct response_head *head)
+{
+    size_t length = take_byte(input) * 256;
+    length += take_byte(input);
+    enum error error =
+        head_wire_fields(arena, take_bytes(input, length), &head->fields, &head->field_count);
+    REQUIRE(error == ERROR_NONE || error == ERROR_PROTOCOL);
+    return error == ERROR_NONE && head->field_count <= max;
+}
+
+static void take_fields(struct input *input, struct response_head *head)
+{
+    head->field_count = take_byte(input) % (FIELDS + 1);
+    for (size_t i = 0; i < head->field_count; i++) {
+        size_t name = take_byte(input);
+        size_t value = take_byte(input);
+        head->fields[i].name = take_bytes(input, name);
+        head->fields[i].value = take_bytes(input, value);
+    }
+}
+
+static void test(struct input *input, struct arena *arena)
+{
+    struct field fields[FIELDS];
+    struct response_head head = {.fields = fields}, trailers = {.field_count = 0};
+    const char *why = NULL;
+    size_t flags = take_byte(input);
+    head.status = (unsigned)(take_byte(input) * 256);
+    head.status += (unsigned)take_byte(input);
+    size_t piece = take_byte(input) + 1;
+    if ((flags & FLAG_WIRE) == 0) {
+        take_fields(input, &head);
+    } else if (!take_frame(input, arena, FIELDS, &head)) {
+        return;
+    }
+    if ((flags & FLAG_TRAILERS) != 0 &&
+        (!take_frame(input, arena, TRAILERS, &trailers) ||
+         trailers_check(arena, trailers.fields, trailers.field_count, &why) != ERROR_NONE)) {
+        return;
+    }
+    struct request_head request = {.version = flags & FLAG_HTTP10 ? HTTP_1_0 : HTTP_1_1,
+                                   .method = flags & FLAG_HEAD ? SLICE("HEAD") : SLICE("GET")};
+    /* The final response only: an informational one is followed by it, and llhttp would wait for that. */
+    if (response_head_check(arena, &head, &why) == ERROR_NONE && head.status >= 200) {
+        exchange_one(arena, &request, &head, &trailers, take_bytes(input, BODY_MAX), piece,
+                     (flags & FLAG_CLOSE) != 0);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = {data, size};
     struct arena arena;
-    struct field fields[FIELDS];
-    struct response_head head = {.fields = fields};
-    const char *why = NULL;
     arena_init(&arena, 1024);
-    size_t flags = take_byte(&input);
-    head.status = (unsigned)(take_byte(&input) * 256);
-    head.status += (unsigned)take_byte(&input);
-    size_t piece = take_byte(&input) + 1;
-    head.field_count = take_byte(&input) % (FIELDS + 1);
-    for (size_t i = 0; i < head.field_count; i++) {
-        size_t name = take_byte(&input);
-        size_t value = take_byte(&input);
-        fields[i].name = take_bytes(&input, name);
-        fields[i].value = take_bytes(&input, value);
-    }
-    struct request_head request = {.version = flags & 1 ? HTTP_1_0 : HTTP_1_1,
-                                   .method = flags & 2 ? SLICE("HEAD") : SLICE("GET")};
-    /* The final response only: an informational one is followed by it, and llhttp would wait for that. */
-    if (response_head_check(&arena, &head, &why) == ERROR_NONE && head.status >= 200) {
-        exchange_one(&arena, &request, &head, take_bytes(&input, BODY_MAX), piece,
-                     (flags & 4) != 0);
-    }
+    test(&input, &arena);
     arena_done(&arena);
     return 0;
 }
