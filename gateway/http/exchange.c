@@ -5,6 +5,7 @@
  */
 #include "http/exchange.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
@@ -14,6 +15,7 @@
 
 #define EXCHANGE_MAGIC UINT32_C(0x45584348)
 #define EXCHANGE_ARENA_BLOCK 2048
+#define LOG_LINES_PER_SECOND 10
 /* How many body bytes of an app are swallowed after a body-less response before the app is told that nobody reads. */
 #define SWALLOW_MAX (UINT64_C(1) << 20)
 
@@ -80,6 +82,31 @@ static void tell_worker_gone(struct exchange *exchange)
     }
 }
 
+/* One line for what operators must see: limits of ours and workers that are lost. The codec and the handler tell of the rest, who
+ * know more about it. */
+static void log_end(const struct exchange *exchange, enum end_reason reason, struct slice text)
+{
+    /* A flood of refused requests must not become a flood of lines. */
+    static _Thread_local uint64_t second;
+    static _Thread_local unsigned lines;
+    uint64_t now = loop_now(exchange->loop) / CLOCK_NS_PER_S;
+    if (reason != END_BODY_TOO_LARGE && reason != END_QUEUE_FULL && reason != END_QUEUE_TIMEOUT &&
+        reason != END_NO_WORKER && reason != END_OVERLOAD && reason != END_NO_MEMORY &&
+        reason != END_WORKER_LOST && reason != END_SHUTDOWN) {
+        return;
+    }
+    if (now != second) {
+        second = now;
+        lines = 0;
+    }
+    if (lines++ < LOG_LINES_PER_SECOND) {
+        log_info("http", "client %.*s: a request of %.*s ends with %s: %.*s",
+                 SLICE_PRINT(exchange->conn->identity.client_host),
+                 SLICE_PRINT(exchange->app_name.length > 0 ? exchange->app_name : SLICE("no app")),
+                 end_reason_name(reason), SLICE_PRINT(text));
+    }
+}
+
 /* The client gets the reason's error response, or the begun response is cut. */
 static void end_for_client(struct exchange *exchange, enum end_reason reason, struct slice text)
 {
@@ -94,6 +121,7 @@ static void end_for_client(struct exchange *exchange, enum end_reason reason, st
     if (text.length > 0) {
         exchange->error_text = arena_copy(&exchange->arena, text);
     }
+    log_end(exchange, reason, text);
     exchange_request_drop(exchange);
     if (exchange->response_state == RESPONSE_NONE && end_reason_status(reason) != 0) {
         respond_error(exchange, reason, (struct slice){NULL, 0});
