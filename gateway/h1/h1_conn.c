@@ -214,6 +214,13 @@ static bool body_not_worth_reading(const struct h1_conn *h1, const struct exchan
            h1_parser_body_left(&h1->parser) > h1_http_settings(h1)->early_response_drain;
 }
 
+/* Whether an open body came to its end before its head was rendered: its length is known, and no chunks are needed. */
+static bool body_is_whole(const struct h1_conn *h1, const struct exchange *exchange)
+{
+    return !h1->head_ends && exchange->response_framing == BODY_OPEN && exchange->response_end &&
+           exchange->trailer_count == 0;
+}
+
 static void decide_persistence(struct h1_conn *h1, const struct exchange *exchange)
 {
     uint64_t most = h1_http_settings(h1)->keep_alive_requests;
@@ -228,7 +235,7 @@ static void decide_persistence(struct h1_conn *h1, const struct exchange *exchan
         h1->close_after = true;
     }
     bool close_delimited = exchange->request.version == HTTP_1_0 && !h1->head_ends &&
-                           exchange->response_framing == BODY_OPEN;
+                           exchange->response_framing == BODY_OPEN && !body_is_whole(h1, exchange);
     h1->close_after |= close_delimited || h1_is_draining(h1);
 }
 
@@ -242,6 +249,8 @@ static enum error render(struct h1_conn *h1, const struct response_head *head, b
         .secure = h1->conn.identity.secure,
         .close = h1->close_after,
         .end = end,
+        .whole = head->status >= 200 && body_is_whole(h1, exchange),
+        .length = exchange->response_body.unsent,
     };
     return h1_writer_head(&h1->writer, &exchange->arena, &context, head);
 }

@@ -89,6 +89,10 @@ static void put_head(struct sink *sink, const struct h1_writer *writer,
         put_own_fields(sink, context, head);
         if (writer->chunked) {
             put(sink, SLICE("transfer-encoding: chunked\r\n"));
+        } else if (context->whole) {
+            char text[24];
+            int digits = snprintf(text, sizeof text, "%zu", context->length);
+            put_field(sink, SLICE("content-length"), (struct slice){text, (size_t)digits});
         } else if (needs_zero_length(context, head, framing)) {
             put(sink, SLICE("content-length: 0\r\n"));
         }
@@ -112,7 +116,8 @@ enum error h1_writer_head(struct h1_writer *writer, struct arena *arena,
     struct sink sink = {NULL, 0};
     REQUIRE(!writer->final);
     bool final = head->status >= 200;
-    if (final && !context->end && response_framing(context->request, head) == BODY_OPEN) {
+    if (final && !context->end && !context->whole &&
+        response_framing(context->request, head) == BODY_OPEN) {
         writer->chunked = context->request->version != HTTP_1_0;
         writer->close_marks_end = !writer->chunked;
         REQUIRE(writer->chunked || context->close);

@@ -38,12 +38,14 @@ struct h1_head_context {
     bool secure;
     bool close; /* the connection ends after this response */
     bool end;   /* nothing follows the head */
+    bool whole; /* all of an open body is here, without trailers: `length` bytes */
+    size_t length;
 };
 
 /* Prepares for the responses of one request. */
 void h1_writer_init(struct h1_writer *writer);
 /* Renders a checked head behind what is waiting. A final one decides the framing: BODY_OPEN is chunked on HTTP/1.1 and ends with the
- * connection on HTTP/1.0. */
+ * connection on HTTP/1.0, unless the body is whole: then it gets a content-length. */
 enum error h1_writer_head(struct h1_writer *writer, struct arena *arena,
                           const struct h1_head_context *context,
                           const struct response_head *head) MUST_CHECK;

@@ -133,10 +133,32 @@ TEST(http10_body_without_length_ends_with_the_connection)
     fixture_connect(&f);
     fixture_send_text(&f, "GET /wait HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     CHECK(fixture_run_until(&f, fixture_until_attached));
-    fixture_respond(&f, 200, "", "abc");
+    fixture_respond(&f, 200, "", NULL);
+    fixture_respond_more(&f, "ab");
+    fixture_run_some(&f);
+    fixture_respond_more(&f, "c");
+    fixture_respond_end(&f);
     CHECK(fixture_run_until(&f, fixture_until_over));
     CHECK_EQ_STR(strbuf_text(&f.client.got), "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabc");
     CHECK(f.client.eof);
+    fixture_done(&f);
+}
+
+/* All of the body came before the head was written: it needs no chunks, and on HTTP/1.0 no end of the connection. */
+TEST(a_whole_body_gets_a_content_length)
+{
+    struct fixture f;
+    fixture_init(&f);
+    fixture_connect(&f);
+    fixture_send_text(&f, "GET /wait HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    CHECK(fixture_run_until(&f, fixture_until_attached));
+    fixture_respond(&f, 200, "", "abc");
+    CHECK(fixture_receives(
+        &f, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: keep-alive\r\n\r\nabc"));
+    fixture_send_text(&f, WAIT);
+    CHECK(fixture_run_until(&f, fixture_until_attached));
+    fixture_respond(&f, 200, "", "abcd");
+    CHECK(fixture_receives(&f, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd"));
     fixture_done(&f);
 }
 
