@@ -110,6 +110,7 @@ bool admin_table_failed(const struct admin_table *table)
 
 size_t admin_table_rows(const struct admin_table *table)
 {
+    REQUIRE(table->column_count > 0);
     return table->cells.failed ? 0 : table->cell_count / table->column_count;
 }
 

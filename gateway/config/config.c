@@ -295,7 +295,7 @@ unsigned config_max_connections(const struct config *config)
     if (config->gateway.max_connections > 0) {
         return config->gateway.max_connections;
     }
-    if (limit <= 2 * RESOURCES_DESCRIPTORS_RESERVED) {
+    if (limit <= UINT64_C(2) * RESOURCES_DESCRIPTORS_RESERVED) {
         return RESOURCES_DESCRIPTORS_RESERVED; /* too few for anything: start, and meet EMFILE */
     }
     limit -= RESOURCES_DESCRIPTORS_RESERVED;

@@ -101,12 +101,11 @@ static void quota_to_cpus(double quota, double period, unsigned *cpus)
 
 static void visit_cpu_max(const char *path, const char *line, void *context)
 {
-    double quota, period;
+    char *rest;
+    double quota = strtod(line, &rest); /* "max 100000": no number, no quota */
 
     (void)path;
-    if (sscanf(line, "%lf %lf", &quota, &period) == 2) { /* "max 100000" has no number first */
-        quota_to_cpus(quota, period, context);
-    }
+    quota_to_cpus(rest != line ? quota : 0, strtod(rest, NULL), context);
 }
 
 static void visit_cfs_quota(const char *path, const char *line, void *context)
