@@ -309,6 +309,20 @@ static enum error init_access_log(struct server *server)
     return error;
 }
 
+/* Where listen.redirect_https sends clients: the first listener with TLS. Config sees to it that there is one. */
+static unsigned find_redirect_port(const struct server_inputs *inputs)
+{
+    const struct endpoints *endpoints = inputs->endpoints;
+
+    for (size_t i = 0; i < endpoints->listener_count; i++) {
+        const struct listener_socket *socket = &endpoints->listeners[i];
+        if (inputs->config->listeners[socket->setting].tls && addr_port(&socket->addr) != 0) {
+            return addr_port(&socket->addr);
+        }
+    }
+    return 443; /* TLS on a Unix socket only: what is in front of it has the usual port */
+}
+
 /* Everything but the threads. On failure server_done undoes it. */
 static enum error server_init(struct server *server, const struct server_inputs *inputs)
 {
@@ -316,6 +330,7 @@ static enum error server_init(struct server *server, const struct server_inputs 
 
     *server = (struct server){.buffer_budget = config_buffer_memory(inputs->config),
                               .inputs = inputs,
+                              .redirect_port = find_redirect_port(inputs),
                               .loop_count = inputs->loops,
                               .signal_fd = -1,
                               .answer_fd = -1};

@@ -97,7 +97,9 @@ static void on_accept(void *context, struct transport *transport,
         .trusted_proxy = is_trusted(config, &transport->peer),
     };
 
-    (void)settings;
+    if (settings->redirect_https) {
+        identity.redirect_port = server->redirect_port;
+    }
     struct server_client *client = server_loop->closed ? NULL : client_new(transport, &identity);
     if (client == NULL) {
         transport_destroy(transport, true);
