@@ -118,6 +118,9 @@ enum loop_flush h1_flush(struct loop_dirty *dirty)
         /* A response whose end is the connection's end looks complete after a FIN: only a reset tells the truth. A client that
          * does not take its bytes gets one too, so that the kernel lets go of them. */
         bool cut = h1->writer.close_marks_end && !h1_writer_finished(&h1->writer);
+        if (h1->exchange == NULL && h1->conn.identity.secure) {
+            (void)!transport_shutdown(h1->transport); /* close_notify, if it fits: RFC 8446 6.1 */
+        }
         h1_destroy(h1, h1->close_reason, cut || h1->close_reason == END_CLIENT_STALLED);
     } else if (h1->phase != H1_PHASE_DEAD) {
         h1_update_wishes(h1);

@@ -20,6 +20,8 @@
 
 #define LOG_GATE_INTERVAL (10 * CLOCK_NS_PER_S)
 #define PROXY_PEEK 256
+#define LINGER_TIME CLOCK_NS_PER_S
+#define LINGER_READS 8
 
 void listener_log_limited(struct listener_log_gate *gate, uint64_t now, const struct addr *addr,
                           const char *format, ...)
@@ -133,9 +135,47 @@ static void pending_log(struct listener_pending *pending, const char *what, cons
 static void pending_on_deadline(struct loop_timer *timer)
 {
     struct listener_pending *pending = LIST_CONTAINER(timer, struct listener_pending, deadline);
-    METRIC_INCREMENT(tls_handshake_timeouts);
-    pending_log(pending, "handshake", "not done within handshake_timeout");
+    if (!pending->lingering) {
+        METRIC_INCREMENT(tls_handshake_timeouts);
+        pending_log(pending, "handshake", "not done within handshake_timeout");
+    }
     pending_close(pending);
+}
+
+/* Throws away what the client still sends. */
+static void pending_on_linger(void *user, unsigned events)
+{
+    (void)events;
+    struct listener_pending *pending = user;
+    char bytes[4096];
+    ssize_t length = 0;
+    for (unsigned i = 0; i < LINGER_READS; i++) {
+        length = recv(pending->transport->io.fd, bytes, sizeof(bytes), 0);
+        if (length <= 0) {
+            break;
+        }
+    }
+    if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR)) {
+        pending_close(pending);
+    }
+}
+
+/* After a failed handshake: a close over bytes that were not read is a reset, and a reset can destroy the alert that says
+ * why (a TLS 1.3 client sends its request before it learns that its certificate was refused). The place in max_handshakes stays
+ * taken, so that this costs no more than a handshake does. */
+static void pending_linger(struct listener_pending *pending)
+{
+    struct transport *transport = pending->transport;
+    pending->lingering = true;
+    transport->on_ready = pending_on_linger;
+    transport->read_needs_write = transport->write_needs_read = false;
+    (void)shutdown(transport->io.fd, SHUT_WR);
+    if (loop_timer_set(&pending->deadline, LINGER_TIME) != ERROR_NONE ||
+        transport_want(transport, TRANSPORT_READ_ON, false) != ERROR_NONE) {
+        pending_close(pending);
+        return;
+    }
+    pending_on_linger(pending, 0);
 }
 
 static void pending_on_handshake(void *user, unsigned events)
@@ -150,7 +190,7 @@ static void pending_on_handshake(void *user, unsigned events)
     if (error != ERROR_NONE) {
         METRIC_INCREMENT(tls_handshake_failures);
         pending_log(pending, "TLS handshake", transport_tls_failure(pending->transport));
-        pending_close(pending);
+        error == ERROR_PROTOCOL ? pending_linger(pending) : pending_close(pending);
         return;
     }
     METRIC_INCREMENT(tls_handshakes);

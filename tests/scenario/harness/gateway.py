@@ -81,10 +81,15 @@ class Worker(Process):
 
 class Gateway:
     """`Gateway(directory, limits={...}, app=...)`: sections as keyword arguments go into gateway.toml; a list of
-    tables becomes [[name]], once for each."""
+    tables becomes [[name]], once for each. tls={...} gives a TLS listener too, with these keys of [tls]."""
 
     def __init__(
-        self, directory: Path, *, listeners: list[dict[str, object]] | None = None, tls: bool = False, **sections: Any
+        self,
+        directory: Path,
+        *,
+        listeners: list[dict[str, object]] | None = None,
+        tls: bool | dict[str, Any] = False,
+        **sections: Any,
     ):
         self.directory = directory
         self.sections = sections
@@ -97,7 +102,7 @@ class Gateway:
         if tls:
             self.cert, self.key = make_certificate(directory)
             self.listeners.append({"bind": f"127.0.0.1:{self.tls_port}", "tls": True})
-            tls_section = dict(sections.get("tls", {}))
+            tls_section = dict(tls) if isinstance(tls, dict) else {}
             tls_section.setdefault("certificates", [{"cert": str(self.cert), "key": str(self.key)}])
             self.sections["tls"] = tls_section
         self.config = directory / "gateway.toml"
