@@ -267,6 +267,12 @@ class Echoing(threading.Thread):
         self.seen: list[tuple[str, str]] = []
         self.start()
 
+    def __enter__(self) -> "Echoing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def run(self) -> None:
         while True:
             try:
