@@ -54,7 +54,7 @@ from asgi_worker.protocol.msgpack import MsgpackError, packb, unpackb
 from asgi_worker.protocol.session import Session
 from peer import hello_ack, parse_block, request_head
 
-# The same examples in every run. EXAMPLES=5000 python3 -m pytest FILE looks for longer, at new ones.
+# The same examples in every run; with EXAMPLES=5000 in the environment new ones, and more of them.
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
 settings.register_profile(
     "gatewayd",
