@@ -23,7 +23,9 @@ static void on_left(struct mail *mail, struct loop *loop)
 {
     struct worker *worker = LIST_CONTAINER(mail, struct worker, left);
     (void)loop;
-    worker_list_remove(&worker->app->workers, worker);
+    if (worker_list_linked(worker)) { /* not when apps_free was earlier */
+        worker_list_remove(&worker->app->workers, worker);
+    }
     worker_unref(worker);
 }
 
@@ -44,8 +46,13 @@ void app_worker_left(struct worker *worker)
 void app_note_error(struct app *app, pid_t pid, enum frame_error code, struct slice text)
 {
     pthread_mutex_lock(&app->error_lock);
-    snprintf(app->last_error, sizeof app->last_error, "worker %d: %s: %.*s", (int)pid,
-             frame_error_name(code), SLICE_PRINT(text));
+    int length = snprintf(app->last_error, sizeof app->last_error, "worker %d: %s: ", (int)pid,
+                          frame_error_name(code));
+    size_t room = sizeof app->last_error - (size_t)length - 1;
+    if (text.length > room) { /* the end of a traceback says what happened */
+        text = slice_skip(text, text.length - room);
+    }
+    snprintf(app->last_error + length, room + 1, "%.*s", SLICE_PRINT(text));
     pthread_mutex_unlock(&app->error_lock);
 }
 
@@ -188,6 +195,7 @@ struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
         app_loop->loop = loops[i];
         app_loop->index = i;
         strbuf_init(&app_loop->head);
+        idmap_init(&app_loop->conns);
         app_loop->pools = mem_calloc(settings->app_count, sizeof app_loop->pools[0]);
         failed = app_loop->pools == NULL;
     }
@@ -229,6 +237,18 @@ void apps_stop_loop(struct apps *apps, unsigned loop_index)
     }
 }
 
+/* Those whose last link never came to its loop, or whose news did not come to loop 0 any more: that mail has the reference then. */
+static void drop_workers(struct app *app)
+{
+    struct worker *worker;
+    while ((worker = worker_list_pop(&app->workers)) != NULL) {
+        worker_set_state(worker, WORKER_GONE);
+        if (!atomic_load_explicit(&worker->left_told, memory_order_acquire)) {
+            worker_unref(worker);
+        }
+    }
+}
+
 void apps_free(struct apps *apps)
 {
     if (apps == NULL) {
@@ -242,12 +262,13 @@ void apps_free(struct apps *apps)
         }
         mem_free(app->pools);
         if (app->magic == APP_MAGIC) {
-            REQUIRE(worker_list_empty(&app->workers));
+            drop_workers(app);
             pthread_mutex_destroy(&app->error_lock);
         }
     }
     for (unsigned i = 0; apps->app_loops != NULL && i < apps->loop_count; i++) {
         strbuf_done(&apps->app_loops[i].head);
+        idmap_done(&apps->app_loops[i].conns);
         mem_free(apps->app_loops[i].pools);
     }
     mem_free(apps->app_loops);
@@ -256,17 +277,19 @@ void apps_free(struct apps *apps)
     mem_free(apps);
 }
 
-void app_loop_conn_closed(struct app_loop *app_loop, const struct conn *conn)
+void app_loop_conn_closed(struct app_loop *app_loop, struct conn *conn)
 {
-    if (!conn->identity.secure) {
+    if (conn->wire_id == 0) {
         return;
     }
     for (size_t i = 0; i < app_loop->apps->settings.app_count; i++) {
         LIST_EACH(pool_link_list, &app_loop->pools[i]->links, struct pool_link, link)
         {
-            channel_conn_end(link->channel, (uint32_t)conn->id);
+            channel_conn_end(link->channel, conn->wire_id);
         }
     }
+    REQUIRE(idmap_remove(&app_loop->conns, conn->wire_id) == conn);
+    conn->wire_id = 0;
 }
 
 /* --- status ------------------------------------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 #include "app/router.h"
 #include "app/settings.h"
 #include "app/worker.h"
+#include "base/idmap.h"
 #include "base/strbuf.h"
 #include "http/conn.h"
 #include "ipc/settings.h"
@@ -55,6 +56,8 @@ struct app_loop {
     struct strbuf head;  /* scratch for REQUEST heads */
     struct pool **pools; /* pools[i]: app i in this loop */
     char body[16384];    /* scratch for body bytes */
+    struct idmap conns;  /* connections that were announced by CONN, by conn->wire_id */
+    uint32_t last_conn;
 };
 
 struct apps {
@@ -86,8 +89,8 @@ void app_note_error(struct app *app, pid_t pid, enum frame_error code, struct sl
 
 /* The handler that conn_groups are given, with the loop's app_loop as context. */
 extern const struct exchange_handler app_handler;
-/* Tells a loop's links that a client connection has ended (CONN_END). */
-void app_loop_conn_closed(struct app_loop *app_loop, const struct conn *conn);
+/* Tells a loop's links that a client connection has ended (CONN_END), if they knew it. */
+void app_loop_conn_closed(struct app_loop *app_loop, struct conn *conn);
 /* Status of apps and workers as JSON (an array of objects); loop 0's thread. */
 void apps_dump(const struct apps *apps, struct strbuf *out);
 

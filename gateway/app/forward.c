@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "http/conn.h"
+#include "http/respond.h"
 
 #define FORWARD_MAGIC UINT32_C(0x46575244)
 
@@ -54,6 +55,15 @@ void forward_fail(struct forward *forward, enum end_reason reason, const char *t
     exchange_fail(exchange, reason, slice_from(text));
 }
 
+/* The worker is told that nobody wants the stream any more. */
+static void reset_stream(struct forward *forward, enum frame_error code)
+{
+    if (forward->stream != NULL) {
+        channel_stream_reset(forward->stream, code);
+        forward->stream = NULL;
+    }
+}
+
 /* --- deadlines ------------------------------------------------------------------------------------------------------------ */
 
 static uint64_t at_or_never(uint64_t start, uint64_t limit)
@@ -86,6 +96,10 @@ static void on_timer(struct loop_timer *timer)
     struct forward *forward = LIST_CONTAINER(timer, struct forward, timer);
     REQUIRE_OBJECT(forward, FORWARD_MAGIC);
     enum end_reason reason;
+    if (forward->phase == FORWARD_ANSWERED && forward->exchange->response_body.size > 0) {
+        /* It is the client that is slow (limits.write_stall): the app may be waiting for it. */
+        forward->last_data_at = loop_now(forward->app_loop->loop);
+    }
     if (next_deadline(forward, &reason) > loop_now(forward->app_loop->loop)) {
         forward_set_timer(forward);
         return;
@@ -100,10 +114,7 @@ static void on_timer(struct loop_timer *timer)
                                                   : METRIC_response_idle_timeouts,
                1);
     log_info("app", "request cut at %s", texts[reason]);
-    if (forward->stream != NULL) {
-        channel_stream_reset(forward->stream, FRAME_ERROR_DEADLINE);
-        forward->stream = NULL;
-    }
+    reset_stream(forward, FRAME_ERROR_DEADLINE);
     forward_fail(forward, reason, texts[reason]);
 }
 
@@ -116,31 +127,53 @@ void forward_set_timer(struct forward *forward)
         loop_timer_clear(&forward->timer);
     } else if (loop_timer_set(&forward->timer, at > now ? at - now : 0) != ERROR_NONE) {
         /* Without its deadline the request could hang for ever. */
+        reset_stream(forward, FRAME_ERROR_INTERNAL);
         forward_fail(forward, END_NO_MEMORY, "no memory for a deadline");
     }
 }
 
 /* --- towards the worker --------------------------------------------------------------------------------------------------- */
 
+/* The connection's id in CONN frames: made when it is first needed, from 1, never one that another open connection of this loop has. */
+static enum error conn_wire_id(struct app_loop *app_loop, struct conn *conn)
+{
+    while (conn->wire_id == 0) {
+        uint32_t id = ++app_loop->last_conn;
+        if (id == 0 || idmap_get(&app_loop->conns, id) != NULL) {
+            continue;
+        }
+        enum error error = idmap_put(&app_loop->conns, id, conn);
+        if (error != ERROR_NONE) {
+            return error;
+        }
+        conn->wire_id = id;
+    }
+    return ERROR_NONE;
+}
+
 /* Announces the connection's certificates where the worker's default does not say it all; the id for the head. */
 static enum error announce_tls(struct forward *forward, struct pool_link *link, uint32_t *ret_id)
 {
-    const struct conn *conn = forward->exchange->conn;
+    struct conn *conn = forward->exchange->conn;
     const struct conn_identity *identity = &conn->identity;
+    const struct apps_settings *settings = &forward->app_loop->apps->settings;
     *ret_id = 0;
     if (!identity->secure || (identity->client_chain_pem.length == 0 &&
-                              slice_equal(identity->server_cert_pem,
-                                          forward->app_loop->apps->settings.server_cert_pem))) {
+                              slice_equal(identity->server_cert_pem, settings->server_cert_pem))) {
         return ERROR_NONE;
+    }
+    enum error error = conn_wire_id(forward->app_loop, conn);
+    if (error != ERROR_NONE) {
+        return error;
     }
     struct strbuf map;
     strbuf_init(&map);
-    head_wire_conn(&map, identity);
-    enum error error = map.failed ? ERROR_NO_MEMORY
-                                  : channel_conn(link->channel, (uint32_t)conn->id,
-                                                 (struct slice){map.data, map.length});
+    head_wire_conn(&map, identity, settings->ipc->max_frame);
+    error = map.failed
+                ? ERROR_NO_MEMORY
+                : channel_conn(link->channel, conn->wire_id, (struct slice){map.data, map.length});
     strbuf_done(&map);
-    *ret_id = (uint32_t)conn->id;
+    *ret_id = conn->wire_id;
     return error;
 }
 
@@ -164,11 +197,19 @@ static enum error write_head(struct forward *forward, struct pool_link *link)
         .identity = &proxied.identity,
         .scheme = proxied.scheme,
         .host = proxied.host,
-        .root_path = proxied.prefix.length > 0 ? proxied.prefix : prefix,
+        .root_path = prefix,
         .early_hints = exchange->request.version >= HTTP_2 ||
                        (exchange->request.version == HTTP_1_1 && settings->http->early_hints_h1),
         .strip_forwarded = !conn->identity.trusted_proxy,
     };
+    if (proxied.prefix.length >
+        0) { /* what the proxy took off stands before what the route takes off */
+        context.root_path = arena_format(&forward->exchange->arena, "%.*s%.*s",
+                                         SLICE_PRINT(proxied.prefix), SLICE_PRINT(prefix));
+        if (context.root_path.data == NULL) {
+            return ERROR_NO_MEMORY;
+        }
+    }
     enum error error = announce_tls(forward, link, &context.tls_conn);
     if (error == ERROR_NONE) {
         strbuf_clear(head);
@@ -206,7 +247,10 @@ static void on_place(struct pool_waiter *waiter, struct pool_link *link)
     if (error == ERROR_NONE &&
         forward->app_loop->head.length > forward->app_loop->apps->settings.ipc->max_frame) {
         pool_release(link);
-        forward_fail(forward, END_CLIENT_PROTOCOL, "the head does not fit into ipc.max_frame");
+        METRIC_INCREMENT(limit_header_block);
+        forward_over(forward);
+        exchange_worker_detach(exchange);
+        respond_status(exchange, 431, "The request's target and fields are too large.");
         return;
     }
     struct channel_stream *stream = NULL;
@@ -240,6 +284,9 @@ static void on_place(struct pool_waiter *waiter, struct pool_link *link)
     forward->phase = FORWARD_SENT;
     forward->sent = body.length;
     forward->end_sent = end;
+    if (waiter->again) {
+        forward->waited += loop_now(forward->app_loop->loop) - forward->waiting_since;
+    }
     exchange->worker_pid = (int)link->worker->pid;
     exchange->dispatched_at = loop_now(forward->app_loop->loop);
     exchange_request_taken(exchange, body.length);
@@ -260,6 +307,7 @@ static void on_expire(struct pool_waiter *waiter, enum end_reason reason)
                  reason == END_QUEUE_FULL      ? "apps.queue_max"
                  : reason == END_QUEUE_TIMEOUT ? "apps.queue_timeout: every worker is busy"
                  : reason == END_NO_WORKER     ? "apps.queue_timeout: no worker is ready"
+                 : reason == END_NO_MEMORY     ? "no memory for a place in the queue"
                                                : "the gateway is stopping");
 }
 
@@ -293,7 +341,14 @@ void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct 
 void forward_body(struct forward *forward)
 {
     REQUIRE_OBJECT(forward, FORWARD_MAGIC);
-    if (forward->stream != NULL && !forward->end_sent) {
+    if (forward->stream == NULL || forward->end_sent) {
+        return;
+    }
+    if (forward->exchange
+            ->request_body_dropped) { /* the app still runs, but nobody reads the body on */
+        forward->end_sent = true;
+        channel_stream_abort_body(forward->stream);
+    } else {
         channel_stream_want_send(forward->stream);
     }
 }

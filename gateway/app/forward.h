@@ -33,7 +33,9 @@ struct forward {
     bool replayable;      /* everything sent is still held */
     bool response_seen;   /* any RESPONSE frame has come: never placed again */
     bool started_retried; /* the one retry of a started request is used */
-    unsigned workers_lost;
+    unsigned workers_lost, refusals;
+    uint64_t waiting_since; /* when it was placed in the queue again */
+    uint64_t waited;        /* in the queue since it was first with a worker */
     struct loop_grave grave;
 };
 

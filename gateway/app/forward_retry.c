@@ -61,11 +61,13 @@ static enum metric judge(struct forward *forward, const struct channel_gone *gon
     return METRIC_retries_started;
 }
 
-/* A fresh queue_timeout, but not beyond the request's own deadline. */
+/* A fresh queue_timeout for all the waiting that retries cost, but not beyond the request's own deadline. 0: it is used up, as when
+ * every worker refuses again and again. */
 static uint64_t fresh_timeout(const struct forward *forward)
 {
     uint64_t timeout = forward->waiter.pool->app->settings->queue_timeout;
     uint64_t deadline = forward->app_loop->apps->settings.http->request_deadline;
+    timeout = forward->waited < timeout ? timeout - forward->waited : 0;
     if (deadline != 0) {
         uint64_t age = loop_now(forward->app_loop->loop) - forward->exchange->started_at;
         uint64_t left = age < deadline ? deadline - age : 0;
@@ -74,28 +76,37 @@ static uint64_t fresh_timeout(const struct forward *forward)
     return timeout;
 }
 
-void forward_lost(struct forward *forward, const struct channel_gone *gone)
+/* Back into the queue, as if it had never been with a worker. */
+static void place_again(struct forward *forward, bool refused, uint64_t timeout)
 {
     struct exchange *exchange = forward->exchange;
-    enum metric counter = judge(forward, gone);
-    if (counter == METRIC_COUNT) {
-        if (gone->end == CHANNEL_END_REFUSED) {
-            forward_fail(forward, END_NO_WORKER, "the worker refused the request");
-        } else {
-            forward_fail(forward, END_WORKER_LOST, "the worker was lost");
-        }
-        return;
-    }
-    metric_add(counter, 1);
     exchange->retries++;
     byteq_rewind(&exchange->request_body);
-    /* A lost worker is not there to be avoided. */
-    forward->waiter.avoid = gone->end == CHANNEL_END_REFUSED ? forward->link->worker->serial : 0;
+    /* A lost worker is not there to be avoided. Two that refuse must not toss a request to and fro without a pause. */
+    forward->waiter.avoid = refused ? forward->link->worker->serial : 0;
+    forward->refusals += refused;
+    forward->waiter.held = refused && forward->refusals > 1;
+    forward->waiting_since = loop_now(forward->app_loop->loop);
     forward->link = NULL;
     forward->phase = FORWARD_WAITING;
     forward->sent = 0;
     forward->end_sent = false;
     forward->eof_owed = exchange->client_half_closed;
-    pool_wait(forward->waiter.pool, &forward->waiter, fresh_timeout(forward), true);
+    pool_wait(forward->waiter.pool, &forward->waiter, timeout, true);
     forward_set_timer(forward);
+}
+
+void forward_lost(struct forward *forward, const struct channel_gone *gone)
+{
+    bool refused = gone->end == CHANNEL_END_REFUSED;
+    enum metric counter = judge(forward, gone);
+    uint64_t timeout = fresh_timeout(forward);
+    if (counter != METRIC_COUNT && timeout > 0) {
+        metric_add(counter, 1);
+        place_again(forward, refused, timeout);
+    } else if (refused) {
+        forward_fail(forward, END_NO_WORKER, "the worker refused the request");
+    } else {
+        forward_fail(forward, END_WORKER_LOST, "the worker was lost");
+    }
 }

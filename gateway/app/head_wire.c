@@ -10,6 +10,9 @@
 #include "ipc/frame_defs.h"
 #include "ipc/pack.h"
 
+/* The most that stands before the bytes of a text. */
+#define PACK_HEAD 5
+
 static struct slice version_text(enum http_version version)
 {
     switch (version) {
@@ -227,12 +230,18 @@ enum error head_wire_fields(struct arena *arena, struct slice bytes, struct fiel
     return split_block(arena, value.items[0].bytes, ret_fields, ret_count);
 }
 
-/* The certificates of a concatenated PEM, one text each. */
-static uint32_t split_pem(struct slice pem, struct slice *out, uint32_t room)
+/* Bounds of the map's rows (SPEC section 4, CONN), and what its keys and heads need at most. */
+#define CONN_CERTIFICATES 16
+#define CONN_NAME_MAX 4096
+#define CONN_SERVER_CERT_MAX 16384
+#define CONN_OVERHEAD 256
+
+/* The certificates of a concatenated PEM, one text each, as many as fit into `max` bytes. */
+static uint32_t split_pem(struct slice pem, size_t max, struct slice out[CONN_CERTIFICATES])
 {
     static const char end_line[] = "-----END CERTIFICATE-----";
     uint32_t count = 0;
-    while (count < room) {
+    while (count < CONN_CERTIFICATES) {
         const char *end =
             pem.length == 0 ? NULL : memmem(pem.data, pem.length, end_line, sizeof end_line - 1);
         if (end == NULL) {
@@ -242,16 +251,37 @@ static uint32_t split_pem(struct slice pem, struct slice *out, uint32_t room)
         if (length < pem.length && pem.data[length] == '\n') {
             length++;
         }
+        if (length + PACK_HEAD > max) {
+            break;
+        }
+        max -= length + PACK_HEAD;
         out[count++] = (struct slice){pem.data, length};
         pem = (struct slice){pem.data + length, pem.length - length};
     }
     return count;
 }
 
-void head_wire_conn(struct strbuf *out, const struct conn_identity *identity)
+static void pack_text_or_nil(struct strbuf *out, struct slice text)
 {
-    struct slice certificates[16];
-    uint32_t count = split_pem(identity->client_chain_pem, certificates, 16);
+    if (text.length > 0) {
+        pack_text(out, text);
+    } else {
+        pack_nil(out);
+    }
+}
+
+void head_wire_conn(struct strbuf *out, const struct conn_identity *identity, size_t max)
+{
+    struct slice certificates[CONN_CERTIFICATES];
+    struct slice none = {NULL, 0};
+    /* A name that is cut would be another name. */
+    struct slice name =
+        identity->client_name.length <= CONN_NAME_MAX ? identity->client_name : none;
+    struct slice server =
+        identity->server_cert_pem.length <= CONN_SERVER_CERT_MAX ? identity->server_cert_pem : none;
+    size_t others = CONN_OVERHEAD + name.length + server.length;
+    REQUIRE(max > others);
+    uint32_t count = split_pem(identity->client_chain_pem, max - others, certificates);
     pack_map(out, 4);
     pack_text(out, SLICE("client_cert_chain"));
     pack_array(out, count);
@@ -259,17 +289,9 @@ void head_wire_conn(struct strbuf *out, const struct conn_identity *identity)
         pack_text(out, certificates[i]);
     }
     pack_text(out, SLICE("client_cert_name"));
-    if (identity->client_name.length > 0) {
-        pack_text(out, identity->client_name);
-    } else {
-        pack_nil(out);
-    }
+    pack_text_or_nil(out, name);
     pack_text(out, SLICE("client_cert_error"));
     pack_nil(out);
     pack_text(out, SLICE("server_cert"));
-    if (identity->server_cert_pem.length > 0) {
-        pack_text(out, identity->server_cert_pem);
-    } else {
-        pack_nil(out);
-    }
+    pack_text_or_nil(out, server);
 }

@@ -19,14 +19,29 @@
 
 /* --- choosing ----------------------------------------------------------------------------------------------------------- */
 
-/* An unresponsive worker gets nothing new: its requests would wait there instead of here. */
-static bool can_take(const struct pool_link *link)
+/* Whether requests may go there at all. An unresponsive worker gets nothing new: they would wait there instead of here. */
+static bool is_usable(const struct pool_link *link)
 {
     const struct worker *worker = link->worker;
     return link->ready && worker_get_state(worker) == WORKER_READY &&
            !atomic_load_explicit(&worker->unresponsive, memory_order_relaxed) &&
-           atomic_load_explicit(&worker->in_flight, memory_order_relaxed) < worker->capacity &&
            channel_can_open(link->channel);
+}
+
+static bool can_take(const struct pool_link *link)
+{
+    return is_usable(link) && atomic_load(&link->worker->in_flight) < link->worker->capacity;
+}
+
+static bool any_link(const struct pool *pool, bool (*has)(const struct pool_link *link))
+{
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        if (has(link)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The least loaded worker that can take one more, its slot reserved; NULL when there is none now. */
@@ -59,17 +74,32 @@ static struct pool_link *choose(struct pool *pool, uint64_t avoid)
 
 /* --- the queue ---------------------------------------------------------------------------------------------------------- */
 
-static void publish_oldest(struct pool *pool)
+/* Whether it waits for the retry timer rather than for a slot: then it holds nobody behind it up. */
+static bool is_avoiding(const struct pool_waiter *waiter)
 {
-    uint64_t oldest = UINT64_MAX;
+    return waiter->avoid != 0 || waiter->held;
+}
+
+static struct pool_waiter *first_in_line(const struct pool *pool)
+{
     LIST_EACH(pool_waiter_list, &pool->waiters, struct pool_waiter, waiter)
     {
-        if (waiter->queued && waiter->avoid == 0) {
-            oldest = waiter->arrived_at;
-            break;
+        if (!is_avoiding(waiter)) {
+            return waiter;
         }
     }
-    atomic_store_explicit(&pool->oldest, oldest, memory_order_release);
+    return NULL;
+}
+
+/* Tells the other loops since when this one waits; not while none of its links could use a slot but those of others can. The store
+ * comes before the next look at slots, and a slot's release before the look at this (both in the one order of seq_cst): so
+ * either this loop sees the free slot, or the other one sees that somebody waits here. */
+static void publish_oldest(struct pool *pool)
+{
+    const struct pool_waiter *first = first_in_line(pool);
+    bool ready = atomic_load_explicit(&pool->app->ready_workers, memory_order_relaxed) > 0;
+    bool counts = first != NULL && (!ready || any_link(pool, is_usable));
+    atomic_store(&pool->oldest, counts ? first->arrived_at : UINT64_MAX);
 }
 
 /* The pool of this app, in another loop, whose oldest waiter is older than `arrived_at`; NULL when there is none. */
@@ -82,7 +112,7 @@ static struct pool *older_elsewhere(const struct pool *pool, uint64_t arrived_at
         if (other == pool) {
             continue;
         }
-        uint64_t oldest = atomic_load_explicit(&other->oldest, memory_order_acquire);
+        uint64_t oldest = atomic_load(&other->oldest);
         if (oldest < arrived_at) {
             arrived_at = oldest;
             found = other;
@@ -91,17 +121,22 @@ static struct pool *older_elsewhere(const struct pool *pool, uint64_t arrived_at
     return found;
 }
 
+/* Takes it out, in the middle of a walk over the queue too. */
 static void leave_queue(struct pool_waiter *waiter)
 {
     struct pool *pool = waiter->pool;
-    pool_waiter_list_remove(&pool->waiters, waiter);
     loop_timer_clear(&waiter->timer);
-    if (waiter->queued) {
-        waiter->queued = false;
-        pool->queued--;
-        atomic_fetch_sub_explicit(&pool->app->waiting, 1, memory_order_relaxed);
-        METRIC_DECREMENT(requests_waiting);
+    if (!waiter->queued) {
+        pool_waiter_list_remove(&pool->arrivals, waiter);
+        return;
     }
+    if (pool->cursor == waiter) {
+        pool->cursor = pool_waiter_list_next(&pool->waiters, waiter);
+    }
+    pool_waiter_list_remove(&pool->waiters, waiter);
+    waiter->queued = false;
+    atomic_fetch_sub(&pool->app->waiting, 1);
+    METRIC_DECREMENT(requests_waiting);
 }
 
 static void expire(struct pool_waiter *waiter, enum end_reason reason)
@@ -117,31 +152,53 @@ static void on_wait_timer(struct loop_timer *timer)
     METRIC_INCREMENT(queue_timeouts);
     bool none_ready = atomic_load_explicit(&pool->app->ready_workers, memory_order_relaxed) == 0;
     expire(waiter, none_ready ? END_NO_WORKER : END_QUEUE_TIMEOUT);
-    publish_oldest(pool);
+    loop_mark_dirty(pool->loop, &pool->dirty); /* others may have waited for this one */
 }
 
-/* Counts a waiter that could not be placed at once. False: the queue is full (the waiter has been told). */
-static bool enqueue(struct pool_waiter *waiter)
+/* By age. What has just come is the youngest; only a request that is placed again is not. */
+static void insert(struct pool_waiter_list *list, struct pool_waiter *waiter)
 {
-    struct app *app = waiter->pool->app;
-    uint32_t before = atomic_fetch_add_explicit(&app->waiting, 1, memory_order_relaxed);
-    if (before >= app->settings->queue_max ||
-        loop_timer_set(&waiter->timer, waiter->timeout) != ERROR_NONE) {
-        atomic_fetch_sub_explicit(&app->waiting, 1, memory_order_relaxed);
-        METRIC_INCREMENT(queue_full);
-        expire(waiter, END_QUEUE_FULL);
-        return false;
+    if (waiter->again) {
+        LIST_EACH(pool_waiter_list, list, struct pool_waiter, other)
+        {
+            if (other->arrived_at > waiter->arrived_at) {
+                pool_waiter_list_insert_(list, waiter, &other->in_pool);
+                return;
+            }
+        }
     }
-    waiter->queued = true;
-    waiter->pool->queued++;
-    METRIC_INCREMENT(requests_waiting);
-    return true;
+    pool_waiter_list_append(list, waiter);
 }
 
-/* Tries one waiter. True: it is no longer in the list. */
+/* Queues an arrival that could not be placed at once, or tells it that there is no room. A request that is placed again was let in
+ * before: it always has its place. */
+static void enqueue(struct pool_waiter *waiter)
+{
+    struct pool *pool = waiter->pool;
+    struct app *app = pool->app;
+    uint32_t before = atomic_fetch_add(&app->waiting, 1);
+    enum end_reason reason = END_NONE;
+    if (before >= app->settings->queue_max && !waiter->again) {
+        METRIC_INCREMENT(queue_full);
+        reason = END_QUEUE_FULL;
+    } else if (loop_timer_set(&waiter->timer, waiter->timeout) != ERROR_NONE) {
+        reason = END_NO_MEMORY;
+    }
+    if (reason != END_NONE) {
+        atomic_fetch_sub(&app->waiting, 1);
+        expire(waiter, reason);
+        return;
+    }
+    pool_waiter_list_remove(&pool->arrivals, waiter);
+    insert(&pool->waiters, waiter);
+    waiter->queued = true;
+    METRIC_INCREMENT(requests_waiting);
+}
+
+/* Tries one waiter. True: it is no longer in the queue. */
 static bool place(struct pool *pool, struct pool_waiter *waiter)
 {
-    if (older_elsewhere(pool, waiter->arrived_at) != NULL) {
+    if (waiter->held || older_elsewhere(pool, waiter->arrived_at) != NULL) {
         return false;
     }
     struct pool_link *link = choose(pool, waiter->avoid);
@@ -159,41 +216,96 @@ static void on_retry_timer(struct loop_timer *timer)
     LIST_EACH(pool_waiter_list, &pool->waiters, struct pool_waiter, waiter)
     {
         waiter->avoid = 0;
+        waiter->held = false;
     }
     loop_mark_dirty(pool->loop, &pool->dirty);
 }
 
-/* Places what can be placed, in order; the rest is queued. A slot that is left goes to the loop that waits longest. */
-static enum loop_flush on_flush(struct loop_dirty *dirty)
+static void retry_later(struct pool *pool)
 {
-    struct pool *pool = LIST_CONTAINER(dirty, struct pool, dirty);
+    if (!loop_timer_is_set(&pool->retry_timer) &&
+        loop_timer_set(&pool->retry_timer, AVOID_NS) != ERROR_NONE) {
+        on_retry_timer(&pool->retry_timer);
+    }
+}
+
+/* The next one by age, of those that wait already and those that have just come. */
+static struct pool_waiter *next_waiter(const struct pool *pool, bool blocked)
+{
+    struct pool_waiter *arrival = pool_waiter_list_first(&pool->arrivals);
+    struct pool_waiter *queued = blocked ? NULL : pool->cursor;
+    bool arrival_first =
+        arrival != NULL && (queued == NULL || arrival->arrived_at < queued->arrived_at);
+    return arrival_first ? arrival : queued;
+}
+
+/* Places in order what can be placed; once one cannot, the rest need not be looked at, and what has come is queued behind it. Who
+ * is placed or refused may take others out of the queue. */
+static void place_all(struct pool *pool)
+{
+    struct pool_waiter *waiter;
     bool blocked = false;
-    bool avoiding = false;
-    LIST_EACH(pool_waiter_list, &pool->waiters, struct pool_waiter, waiter)
-    {
+    pool->cursor = pool_waiter_list_first(&pool->waiters);
+    while ((waiter = next_waiter(pool, blocked)) != NULL) {
+        if (waiter->queued) {
+            pool->cursor = pool_waiter_list_next(&pool->waiters, waiter);
+        }
         if (!blocked && place(pool, waiter)) {
             continue;
         }
-        if (waiter->avoid != 0) {
-            avoiding = true;
+        if (is_avoiding(waiter)) {
+            retry_later(pool);
         } else {
             blocked = true;
         }
         if (!waiter->queued) {
-            (void)enqueue(waiter);
+            enqueue(waiter);
         }
     }
-    if (avoiding && !loop_timer_is_set(&pool->retry_timer)) {
-        if (loop_timer_set(&pool->retry_timer, AVOID_NS) != ERROR_NONE) {
-            on_retry_timer(&pool->retry_timer);
-        }
-    }
-    publish_oldest(pool);
-    if (pool->queued == 0 && atomic_load_explicit(&pool->app->waiting, memory_order_relaxed) > 0) {
-        struct pool *other = older_elsewhere(pool, UINT64_MAX);
+    pool->cursor = NULL;
+}
+
+/* Whether a slot has become free behind place_all's back. */
+static bool could_place(const struct pool *pool)
+{
+    const struct pool_waiter *first = first_in_line(pool);
+    return first != NULL && any_link(pool, can_take) &&
+           older_elsewhere(pool, first->arrived_at) == NULL;
+}
+
+static void tell_older(struct pool *pool)
+{
+    if (atomic_load(&pool->app->waiting) > 0) {
+        struct pool *other = older_elsewhere(pool, atomic_load(&pool->oldest));
         if (other != NULL) {
             pool_kick(other);
         }
+    }
+}
+
+static void expire_all(struct pool *pool, enum end_reason reason)
+{
+    struct pool_waiter *waiter;
+    while ((waiter = pool_waiter_list_first(&pool->waiters)) != NULL ||
+           (waiter = pool_waiter_list_first(&pool->arrivals)) != NULL) {
+        expire(waiter, reason);
+    }
+    publish_oldest(pool);
+}
+
+static enum loop_flush on_flush(struct loop_dirty *dirty)
+{
+    struct pool *pool = LIST_CONTAINER(dirty, struct pool, dirty);
+    if (pool->stopped) {
+        expire_all(pool, END_SHUTDOWN);
+        return LOOP_FLUSH_CLEAN;
+    }
+    do {
+        place_all(pool);
+        publish_oldest(pool);
+    } while (could_place(pool));
+    if (any_link(pool, can_take)) {
+        tell_older(pool); /* a slot that this loop has no use for, or may not take */
     }
     return LOOP_FLUSH_CLEAN;
 }
@@ -228,51 +340,42 @@ bool pool_take_retry(struct pool *pool)
     return true;
 }
 
-void pool_wait(struct pool *pool, struct pool_waiter *waiter, uint64_t timeout, bool retry)
+void pool_wait(struct pool *pool, struct pool_waiter *waiter, uint64_t timeout, bool again)
 {
     REQUIRE_OBJECT(pool, POOL_MAGIC);
     waiter->pool = pool;
     waiter->timeout = timeout;
     waiter->queued = false;
+    waiter->again = again;
     loop_timer_init(&waiter->timer, pool->loop, on_wait_timer);
-    if (retry) {
-        pool_waiter_list_prepend(&pool->waiters, waiter);
-    } else {
+    if (!again) {
         waiter->arrived_at = loop_now(pool->loop);
         budget_advance(pool);
         pool->budget_requests[pool->budget_second % BUDGET_SECONDS]++;
-        pool_waiter_list_append(&pool->waiters, waiter);
     }
+    insert(&pool->arrivals, waiter);
     loop_mark_dirty(pool->loop, &pool->dirty);
 }
 
 void pool_cancel(struct pool_waiter *waiter)
 {
     leave_queue(waiter);
-    publish_oldest(waiter->pool);
     loop_mark_dirty(waiter->pool->loop, &waiter->pool->dirty);
 }
 
-/* A slot is free: the loop that has waited longest looks first. */
-static void slot_freed(struct pool *pool)
+/* A slot is free: this loop looks, and the one that has waited longest. */
+void pool_slot_freed(struct pool *pool)
 {
-    if (atomic_load_explicit(&pool->app->waiting, memory_order_relaxed) == 0 &&
-        pool_waiter_list_empty(&pool->waiters)) {
-        return;
-    }
-    struct pool *other =
-        older_elsewhere(pool, atomic_load_explicit(&pool->oldest, memory_order_relaxed));
-    if (other != NULL) {
-        pool_kick(other);
-    } else {
+    if (!pool_waiter_list_empty(&pool->waiters)) {
         loop_mark_dirty(pool->loop, &pool->dirty);
     }
+    tell_older(pool);
 }
 
 void pool_release(struct pool_link *link)
 {
     worker_release(link->worker);
-    slot_freed(link->pool);
+    pool_slot_freed(link->pool);
 }
 
 static void on_kick(struct mail *mail, struct loop *loop)
@@ -297,11 +400,6 @@ void pool_kick(struct pool *pool)
     }
 }
 
-void pool_slot_freed(struct pool *pool)
-{
-    slot_freed(pool);
-}
-
 /* --- life --------------------------------------------------------------------------------------------------------------- */
 
 struct pool *pool_new(struct app *app, struct app_loop *app_loop)
@@ -316,6 +414,7 @@ struct pool *pool_new(struct app *app, struct app_loop *app_loop)
     pool->loop = app_loop->loop;
     pool_link_list_init(&pool->links);
     pool_waiter_list_init(&pool->waiters);
+    pool_waiter_list_init(&pool->arrivals);
     atomic_init(&pool->oldest, UINT64_MAX);
     loop_dirty_init(&pool->dirty, LOOP_STAGE_LINK, on_flush);
     loop_timer_init(&pool->retry_timer, pool->loop, on_retry_timer);
@@ -329,10 +428,7 @@ void pool_stop(struct pool *pool)
     REQUIRE_OBJECT(pool, POOL_MAGIC);
     bool again = pool->stopped;
     pool->stopped = true;
-    for (struct pool_waiter *waiter; (waiter = pool_waiter_list_first(&pool->waiters)) != NULL;) {
-        expire(waiter, END_SHUTDOWN);
-    }
-    publish_oldest(pool);
+    expire_all(pool, END_SHUTDOWN);
     loop_timer_clear(&pool->retry_timer);
     loop_unmark_dirty(pool->loop, &pool->dirty);
     pool_links_close(pool, again);
@@ -342,7 +438,8 @@ void pool_free(struct pool *pool)
 {
     if (pool != NULL) {
         REQUIRE_OBJECT(pool, POOL_MAGIC);
-        REQUIRE(pool_link_list_empty(&pool->links) && pool_waiter_list_empty(&pool->waiters));
+        REQUIRE(pool_link_list_empty(&pool->links) && pool_waiter_list_empty(&pool->waiters) &&
+                pool_waiter_list_empty(&pool->arrivals));
         pool->magic = MAGIC_FREED;
         mem_free(pool);
     }

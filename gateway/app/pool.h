@@ -38,10 +38,12 @@ struct pool_waiter {
     uint64_t avoid; /* serial of a worker that refused it a moment ago; 0: none */
     uint64_t arrived_at;
     uint64_t timeout; /* how long it may queue */
-    bool queued;      /* counted in app->waiting */
+    bool held;        /* refused more than once: nobody gets it before the retry timer */
+    bool queued;      /* in `waiters`, counted in app->waiting; else in `arrivals`, or in neither */
+    bool again; /* was with a worker before: goes by its age, and has its place in a full queue */
     /* A slot of link->worker is reserved for it: open a stream, or call pool_release(link). */
     void (*on_place)(struct pool_waiter *waiter, struct pool_link *link);
-    /* It will get no worker: END_QUEUE_FULL, END_QUEUE_TIMEOUT, END_NO_WORKER, END_SHUTDOWN. */
+    /* It will get no worker: END_QUEUE_FULL, END_QUEUE_TIMEOUT, END_NO_WORKER, END_NO_MEMORY, END_SHUTDOWN. */
     void (*on_expire)(struct pool_waiter *waiter, enum end_reason reason);
 };
 
@@ -53,10 +55,11 @@ struct pool {
     struct app_loop *app_loop;
     struct loop *loop;
     struct pool_link_list links;
-    struct pool_waiter_list waiters;
-    size_t queued;
-    _Atomic uint64_t
-        oldest; /* arrived_at of the first placeable waiter that is queued, UINT64_MAX: none */
+    struct pool_waiter_list waiters;  /* queued, by age */
+    struct pool_waiter_list arrivals; /* since the last flush, by age */
+    struct pool_waiter *cursor;       /* the flush's next one in `waiters` */
+    /* arrived_at of the first waiter in line, as the other loops see it; UINT64_MAX: none, or no link that could serve it. */
+    _Atomic uint64_t oldest;
     struct loop_dirty dirty;
     struct mail kick; /* "look at your queue": posted by loops that freed a slot */
     _Atomic bool kicked;
@@ -72,8 +75,9 @@ struct pool *pool_new(struct app *app, struct app_loop *app_loop) MUST_CHECK;
 void pool_stop(struct pool *pool);
 void pool_free(struct pool *pool);
 
-/* Makes the waiter wait from now on; it is placed at the earliest in this turn's flush. `retry`: at the head of the queue. */
-void pool_wait(struct pool *pool, struct pool_waiter *waiter, uint64_t timeout, bool retry);
+/* Makes the waiter wait from now on; it is placed, or told that it cannot be, in this turn's flush at the earliest. `again`: it was with
+ * a worker before and is placed by the age that it has, which is in general at the head of the queue. */
+void pool_wait(struct pool *pool, struct pool_waiter *waiter, uint64_t timeout, bool again);
 /* Takes a waiter back (its client has gone). */
 void pool_cancel(struct pool_waiter *waiter);
 /* Gives back a slot that was reserved for a waiter and not used. */

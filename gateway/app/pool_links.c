@@ -20,6 +20,12 @@ static void kick_all(struct app *app)
     }
 }
 
+/* Whether the loop's links can serve its waiters may be another answer now. */
+static void look_again(const struct pool_link *link)
+{
+    loop_mark_dirty(link->pool->loop, &link->pool->dirty);
+}
+
 /* --- loss --------------------------------------------------------------------------------------------------------------- */
 
 static void on_loss(struct mail *mail, struct loop *loop)
@@ -71,9 +77,10 @@ void pool_links_close(struct pool *pool, bool now)
         worker_set_state(link->worker, WORKER_DRAINING);
         /* Requests that the worker has not ended yet have no client any more: nobody waits for them. */
         if (!now && channel_counts(link->channel).open == 0) {
-            channel_goaway(link->channel, FRAME_ERROR_RECONNECT);
+            channel_goaway(link->channel, FRAME_ERROR_DRAINING); /* SPEC R95 */
         } else {
             channel_close(link->channel, FRAME_ERROR_RECONNECT, "the gateway stops");
+            channel_give_up(link->channel);
         }
     }
 }
@@ -93,6 +100,8 @@ static void on_ready(struct channel *channel, void *owner)
                  SLICE_PRINT(worker->app->settings->name), (int)worker->pid,
                  worker->generation[0] != '\0' ? worker->generation : "none", worker->python);
         kick_all(worker->app);
+    } else {
+        look_again(link); /* dialled again: who waits in this loop may have waited for it */
     }
 }
 
@@ -101,6 +110,7 @@ static void on_goaway(struct channel *channel, void *owner, enum frame_error cod
     struct pool_link *link = owner;
     (void)channel;
     (void)code;
+    look_again(link);
     if (worker_set_state(link->worker, WORKER_DRAINING) == WORKER_READY) {
         log_info("app", "%.*s: worker %d is going away",
                  SLICE_PRINT(link->worker->app->settings->name), (int)link->worker->pid);
@@ -187,6 +197,7 @@ static void on_closed(struct channel *channel, void *owner, bool orderly, const 
     (void)channel;
     pool_link_list_remove(&link->pool->links, link);
     link->channel = NULL;
+    look_again(link);
     if (!orderly && !link->pool->stopped) {
         worker_lost(link->worker, text);
     }
@@ -215,6 +226,8 @@ static void deliver_attach(struct mail *mail, struct loop *loop)
 static void discard_attach(struct mail *mail)
 {
     struct pool_link *link = LIST_CONTAINER(mail, struct pool_link, attach);
+    /* The loops have ended: what is left of the worker goes with the registry, in apps_free. */
+    atomic_fetch_sub_explicit(&link->pool->app->apps->links, 1, memory_order_relaxed);
     ipc_link_free(link->incoming);
     worker_unref(link->worker);
     mem_free(link);

@@ -108,7 +108,8 @@ bool worker_reserve(struct worker *worker)
 
 void worker_release(struct worker *worker)
 {
-    uint32_t before = atomic_fetch_sub_explicit(&worker->in_flight, 1, memory_order_acq_rel);
+    /* Sequentially consistent: publish_oldest in pool.c says why. */
+    uint32_t before = atomic_fetch_sub(&worker->in_flight, 1);
     REQUIRE(before > 0);
     METRIC_DECREMENT(slots_taken);
 }

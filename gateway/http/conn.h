@@ -18,6 +18,7 @@
 #include "loop/loop.h"
 
 struct access_log;
+struct transport; /* of net/, which http/ passes on without a look */
 
 /* The peer's identity as values, so that http/ needs nothing of net/. The slices live as long as the connection. */
 struct conn_identity {
@@ -27,6 +28,7 @@ struct conn_identity {
     unsigned server_port;     /* 0: a Unix socket */
     bool unix_peer;
     bool secure;            /* TLS */
+    bool prior_knowledge;   /* a plain connection on which clients may begin with HTTP/2's preface */
     unsigned redirect_port; /* every request is sent to https on this port; 0: not */
     bool trusted_proxy;     /* its Forwarded / X-Forwarded-* fields are believed */
     uint16_t tls_version, tls_cipher;
@@ -43,9 +45,11 @@ struct conn {
     struct conn_identity identity;
     const char *protocol; /* "http/1.1", "h2", "h3" */
     uint64_t id;          /* unique in this process */
+    uint32_t wire_id;     /* the handler's name for it towards workers, 0: none yet */
     uint64_t opened_at;   /* loop_now */
     uint64_t requests;    /* begun */
     bool draining;
+    struct unconfirmed_list unconfirmed; /* its exchanges that are over for the client but not for their worker */
     struct list_node in_group;
     struct loop_grave grave;
 };
@@ -66,6 +70,10 @@ struct conn_group {
     int64_t date_second;
     void (*on_closed)(struct conn_group *group, struct conn *conn, void *context); /* may be NULL */
     void *on_closed_context;
+    /* A client of a connection with identity.prior_knowledge has begun with the preface of HTTP/2 (RFC 9113 3.3), of which `bytes` were read: what was
+     * the codec's is the function's now, and the transport too. NULL: such clients are refused. */
+    void (*on_preface)(struct conn_group *group, struct transport *transport,
+                       const struct conn_identity *identity, struct slice bytes, void *context);
     bool draining;
     enum pressure pressure;
 };
@@ -73,6 +81,8 @@ struct conn_group {
 /* Prepares the embedded part and adds it to the group. `identity` is copied. */
 void conn_init(struct conn *conn, struct conn_group *group, const struct codec_ops *ops,
                const char *protocol, const struct conn_identity *identity);
+/* Takes it out of the group without a word to on_closed: its identity goes on to a connection of another codec. */
+void conn_hand_over(struct conn *conn);
 /* Takes it out of the group and tells on_closed; the codec then buries its memory by conn->grave. */
 void conn_done(struct conn *conn);
 

@@ -137,6 +137,8 @@ void channel_conn_end(struct channel *channel, uint32_t conn_id);
 void channel_goaway(struct channel *channel, enum frame_error code);
 /* Ends the link now, with CHANNEL_ERROR(code, text) if it can be written; streams are told LOST. */
 void channel_close(struct channel *channel, enum frame_error code, const char *text);
+/* After channel_close: does not wait any longer for the news of the process's death. What is undecided counts as started. */
+void channel_give_up(struct channel *channel);
 /* Streams open (DONE not seen), of these with a user, and ids used so far. */
 struct channel_counts {
     unsigned open, attached;

@@ -105,6 +105,16 @@ void channel_on_wait(struct loop_timer *timer)
     }
 }
 
+void channel_give_up(struct channel *channel)
+{
+    REQUIRE_OBJECT(channel, CHANNEL_MAGIC);
+    loop_assert_owner(channel->loop);
+    if (channel->state == CHANNEL_WAITING &&
+        loop_timer_set(&channel->wait, 0) != ERROR_NONE) { /* it is set already: nothing can fail */
+        decide_started(channel);
+    }
+}
+
 /* The last words, if the socket takes them at once. What else is queued begins with a whole frame, because the socket is not full:
  * it is dropped, so that no REQUEST goes to a worker that is being sent away. */
 static void say_why(struct channel *channel)
