@@ -141,11 +141,11 @@ enum error ws_session_send(struct ws_session *session, struct slice data, bool t
         session->out_utf8 = (struct ws_utf8){0};
     }
     REQUIRE(session->out_text == text);
+    session->out_within = more;
     if (text && (!ws_utf8_take(&session->out_utf8, data) ||
                  (!more && !ws_utf8_complete(&session->out_utf8)))) {
         return ERROR_INVALID;
     }
-    session->out_within = more;
     if (session->state != WS_OPEN) {
         return ERROR_NONE;
     }
