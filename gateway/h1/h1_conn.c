@@ -414,5 +414,6 @@ enum error h1_conn_new(struct conn_group *group, struct transport *transport,
     if (h1->phase != H1_PHASE_DEAD && transport_buffered(transport)) {
         loop_resume_later(group->loop, &h1->resume);
     }
-    return h1->phase == H1_PHASE_DEAD ? ERROR_IO : ERROR_NONE;
+    /* If it ended at once, the group was told so, as of any other end: telling the caller too would count it twice. */
+    return ERROR_NONE;
 }

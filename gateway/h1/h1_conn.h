@@ -11,7 +11,8 @@
 struct transport;
 
 /* Makes an HTTP/1.1 connection of a transport whose handshake is done, which it owns from now on (destroyed on failure).
- * `identity` is copied. It lives in the group until it ends by itself or is destroyed. */
+ * `identity` is copied. It lives in the group until it ends by itself or is destroyed, which the group's on_closed tells, even within
+ * this call. ERROR_NO_MEMORY: it was never made, and on_closed is not called. */
 enum error h1_conn_new(struct conn_group *group, struct transport *transport,
                        const struct conn_identity *identity,
                        const struct h1_settings *settings) MUST_CHECK;
