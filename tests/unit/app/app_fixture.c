@@ -197,11 +197,12 @@ void app_fixture_turns(struct app_fixture *fixture, unsigned turns)
 bool app_fixture_until(struct app_fixture *fixture, bool (*holds)(void))
 {
     uint64_t deadline = clock_now() + 10 * CLOCK_NS_PER_S;
-    while (!holds() && clock_now() < deadline) {
+    bool held; /* asked once a turn: it may take frames */
+    while (!(held = holds()) && clock_now() < deadline) {
         app_fixture_turns(fixture, 1);
         nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
     }
-    return holds();
+    return held;
 }
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */

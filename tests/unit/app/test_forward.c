@@ -457,8 +457,7 @@ TEST(response_idle_cuts_a_silent_app_but_waits_for_a_slow_client)
     start(10);
     uint32_t id = request(&c, "GET", -1);
     c.slow = true;
-    head(id, 200, 0);
-    say(id, FRAME_DATA, 0, 0, 0, "x", 1);
+    say(id, FRAME_RESPONSE, 0, 200, 3, "\x91\xc4\x00x", 4);
     uint64_t until = clock_now() + 60 * CLOCK_NS_PER_MS;
     while (clock_now() < until) {
         app_fixture_turns(&f, 1);
