@@ -14,7 +14,7 @@ import httpx
 import pytest
 from harness.gateway import GATEWAYD, ROOT
 from harness.ports import free_port
-from harness.process import Process
+from harness.process import Process, wait_for
 
 RUN = ROOT / "conf" / "examples" / "demo" / "run"
 
@@ -47,8 +47,13 @@ def test_pages(demo: tuple[Process, int, int]) -> None:
             for base in (f"https://{host}:{https}", f"http://{host}:{http}"):
                 assert "<h1>gatewayd</h1>" in client.get(base + "/").text
         base = f"https://127.0.0.1:{https}"
-        workers = {client.get(base + "/json").json()["worker"] for _ in range(40)}
-        assert len(workers) == 2
+        workers: set[int] = set()
+
+        def both_answer() -> bool:
+            workers.add(client.get(base + "/json").json()["worker"])
+            return len(workers) == 2
+
+        wait_for(both_answer, "answers from both workers")
         data = os.urandom(300_000)
         answer = client.post(base + "/upload", content=data).json()
         assert answer == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
