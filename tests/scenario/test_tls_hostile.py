@@ -250,6 +250,7 @@ def test_idle_connections_end_with_close_notify(make_gateway: Callable[..., Gate
         assert client.recv(65536).endswith(b"hello\n")
         stopping.process.send_signal(15)
         assert all_of(client) == b""
+    assert stopping.process.wait() == 0
 
 
 def test_clients_close_notify_is_a_half_close(recorder: Gateway) -> None:

@@ -153,7 +153,7 @@ static const struct row rows[] = {
     {"[limits]\ntarget = 63\n" MINIMAL, "t.toml:2:10: limits.target is out of range; write a size "
                                         "from 64 to \"512KiB\", such as 65536 or \"64KiB\"\n"},
     {"[ipc]\nmax_frame = \"2MiB\"\n" MINIMAL,
-     "t.toml:2:13: ipc.max_frame is out of range; write a size from \"16KiB\" to \"1MiB\", such as "
+     "t.toml:2:13: ipc.max_frame is out of range; write a size from \"32KiB\" to \"1MiB\", such as "
      "65536 or \"64KiB\"\n"},
     {"[log]\nlevel = \"loud\"\n" MINIMAL,
      "t.toml:2:9: log.level is \"loud\"; write \"debug\", \"info\", \"warning\" or \"error\"\n"},
