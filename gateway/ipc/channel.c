@@ -121,6 +121,8 @@ struct channel *channel_new(struct loop *loop, struct ipc_link *link, const stru
     }
     channel->ops = ops;
     channel->owner = owner;
+    channel->features = ack->features;
+    REQUIRE((ack->features & ~link->hello.features) == 0); /* R28 */
     if (channel_greet(channel, fd, ack) != ERROR_NONE ||
         loop_timer_set(&channel->tick, settings->start_timeout) != ERROR_NONE) {
         channel_dispose(channel);
@@ -274,6 +276,11 @@ struct channel_counts channel_counts(const struct channel *channel)
 bool channel_is_ready(const struct channel *channel)
 {
     return channel->state == CHANNEL_READY;
+}
+
+bool channel_offers(const struct channel *channel, uint64_t features)
+{
+    return (features & ~channel->features) == 0;
 }
 
 pid_t channel_pid(const struct channel *channel)

@@ -30,7 +30,7 @@ enum channel_end {
     CHANNEL_END_LOST     /* the link or the process is gone; `fate` says what is known */
 };
 
-/* What is known of a request whose worker was lost (lifecycle.md, retry table). */
+/* What is known of a request whose worker was lost (the retry table: app/forward_retry.c). */
 enum channel_fate {
     CHANNEL_FATE_UNWRITTEN,   /* REQUEST was never wholly written */
     CHANNEL_FATE_NOT_STARTED, /* the process is known dead and its page says not started */
@@ -54,6 +54,13 @@ struct channel_user_ops {
     enum error (*on_data)(void *user, struct slice data, bool end);
     /* TRAILERS: the same encoding as a head; the response is complete. Error: as above. */
     enum error (*on_trailers)(void *user, struct slice trailers);
+    /* WS_ACCEPT on a stream of kind 1: msgpack bytes to be decoded and judged by the user (SPEC R84). Error: as above. */
+    enum error (*on_accept)(void *user, struct slice accept);
+    /* WS_MSG within the granted credit: a message or a part of one; frames of a message come in order (SPEC R85). The user releases its
+     * bytes and FRAME_DATA_OVERHEAD by channel_stream_release. Error: the code is PROTOCOL (a text that is not UTF-8). */
+    enum error (*on_message)(void *user, struct slice data, bool text, bool more);
+    /* WS_CLOSE: the worker's side has ended; code and reason are not judged yet (SPEC R87). Error: as on_message. */
+    enum error (*on_close)(void *user, unsigned code, struct slice reason);
     /* In the link's flush, after channel_stream_want_send: the link can take up to `room` body bytes of this stream now (credit and
      * slice already applied); the user calls channel_stream_send with at most that much. `room` 0: only the
      * end fits. A user that fills the room is asked again by itself; one that sends less must say want_send when there is more. */
@@ -97,6 +104,8 @@ struct channel_request {
     struct slice body; /* first body bytes, at most FRAME_MAX_INLINE_BODY and the window; copied */
     bool end;          /* the request is complete with `body` */
     bool expect;       /* Expect: 100-continue; then no body */
+    bool
+        websocket; /* kind 1: no body and no end; only where channel_offers(FRAME_FEATURE(websocket)) */
 };
 
 /* Whether a new stream may be opened: ready, no GOAWAY, ids left, link queue under its bound. */
@@ -110,6 +119,15 @@ void channel_stream_want_send(struct channel_stream *stream);
 /* Sends body bytes, only from on_sendable and at most its room; `end` may come with the last bytes or alone. Copied. */
 enum error channel_stream_send(struct channel_stream *stream, struct slice data,
                                bool end) MUST_CHECK;
+/* Sends a part of a message, only from on_sendable and while channel_stream_may_send; at most its room. Empty only when it ends the
+ * message (`more` false). Copied. */
+enum error channel_stream_send_message(struct channel_stream *stream, struct slice data, bool text,
+                                       bool more) MUST_CHECK;
+/* Whether one more message frame may be sent now, inside on_sendable, and with how many bytes at most. */
+bool channel_stream_may_send(const struct channel_stream *stream, uint32_t *ret_room);
+/* Ends a WebSocket's stream with WS_CLOSE (SPEC R87). The user is detached. */
+void channel_stream_close_websocket(struct channel_stream *stream, unsigned code,
+                                    struct slice reason);
 /* Request-body credit that the worker holds open for us now. */
 uint32_t channel_stream_credit(const struct channel_stream *stream);
 /* Response bytes have left for the client: the worker gets credit back (WINDOW at half a window, or when it stands at zero). */
@@ -146,6 +164,8 @@ struct channel_counts {
 };
 struct channel_counts channel_counts(const struct channel *channel);
 bool channel_is_ready(const struct channel *channel);
+/* Whether HELLO_ACK names these features (FRAME_FEATURE bits, ipc/frame.h). */
+bool channel_offers(const struct channel *channel, uint64_t features);
 pid_t channel_pid(const struct channel *channel);
 void channel_dump(const struct channel *channel, struct strbuf *out);
 

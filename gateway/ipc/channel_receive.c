@@ -30,14 +30,12 @@ static void protocol_error(struct channel *channel, const char *text, const stru
     channel_violation(channel, FRAME_ERROR_PROTOCOL, text, frame);
 }
 
-/* Which code tells the worker that its user refused what it sent (R38, R54). */
-static enum frame_error refusal(enum error error, enum frame_error content)
+enum frame_error channel_refusal(enum error error, enum frame_error content)
 {
     return error == ERROR_NO_MEMORY ? FRAME_ERROR_INTERNAL : content;
 }
 
-/* The user still wants to hear of this stream. */
-static bool wanted(const struct channel_stream *stream)
+bool channel_stream_wanted(const struct channel_stream *stream)
 {
     return stream->ops != NULL && !stream->gateway_ended;
 }
@@ -59,20 +57,22 @@ static void stream_done(struct channel_stream *stream)
 /* Body bytes, already paid for. */
 static void deliver_data(struct channel_stream *stream, struct slice data, bool end)
 {
-    if (!wanted(stream)) {
+    if (!channel_stream_wanted(stream)) {
         channel_stream_discard(stream, (uint32_t)data.length);
         return;
     }
     enum error error = stream->ops->on_data(stream->user, data, end);
     if (error != ERROR_NONE) {
-        channel_stream_fail(stream, refusal(error, FRAME_ERROR_PROTOCOL));
+        channel_stream_fail(stream, channel_refusal(error, FRAME_ERROR_PROTOCOL));
     }
 }
 
 /* R67: credit is checked on streams that have ended, too. */
-static bool pay(struct channel_stream *stream, const struct frame *frame, uint32_t payload)
+bool channel_stream_pay(struct channel_stream *stream, const struct frame *frame, uint32_t payload)
 {
-    if (credit_in_take(&stream->in, payload)) {
+    bool whole =
+        frame->type == FRAME_WS_MSG; /* what an empty message costs comes back no earlier */
+    if (whole ? credit_in_take_whole(&stream->in, payload) : credit_in_take(&stream->in, payload)) {
         return true;
     }
     channel_violation(stream->channel, FRAME_ERROR_FLOW_CONTROL, "more than its credit allows",
@@ -87,6 +87,10 @@ static bool response_in_order(struct channel_stream *stream, const struct frame 
 {
     if (stream->remote_ended) {
         protocol_error(stream->channel, "RESPONSE after the worker's side has ended", frame);
+        return false;
+    }
+    if (stream->accepted) { /* R83 */
+        protocol_error(stream->channel, "RESPONSE after WS_ACCEPT", frame);
         return false;
     }
     if (stream->head_seen) {
@@ -104,7 +108,7 @@ static bool response_in_order(struct channel_stream *stream, const struct frame 
 static void deliver_head(struct channel_stream *stream, const struct frame *frame,
                          struct slice head, bool end)
 {
-    if (!wanted(stream)) {
+    if (!channel_stream_wanted(stream)) {
         return;
     }
     if (frame->code == 100 || frame->code == 101) { /* R52 */
@@ -117,7 +121,7 @@ static void deliver_head(struct channel_stream *stream, const struct frame *fram
     }
     enum error error = stream->ops->on_head(stream->user, frame->code, head, end);
     if (error != ERROR_NONE) {
-        channel_stream_fail(stream, refusal(error, FRAME_ERROR_HEADER_INVALID));
+        channel_stream_fail(stream, channel_refusal(error, FRAME_ERROR_HEADER_INVALID));
     }
 }
 
@@ -129,7 +133,7 @@ static void on_response(struct channel_stream *stream, const struct frame *frame
     struct slice body = {frame->payload.data + head.length, body_length};
 
     if (!response_in_order(stream, frame) ||
-        (body_length > 0 && !pay(stream, frame, body_length))) {
+        (body_length > 0 && !channel_stream_pay(stream, frame, body_length))) {
         return;
     }
     if ((frame->flags & FRAME_FLAG_INFORMATIONAL) == 0) {
@@ -161,7 +165,7 @@ static void on_data(struct channel_stream *stream, const struct frame *frame)
 {
     bool end = (frame->flags & FRAME_FLAG_END_STREAM) != 0;
 
-    if (!body_in_order(stream, frame) || !pay(stream, frame, frame->length)) {
+    if (!body_in_order(stream, frame) || !channel_stream_pay(stream, frame, frame->length)) {
         return;
     }
     stream->remote_ended = end;
@@ -174,12 +178,12 @@ static void on_trailers(struct channel_stream *stream, const struct frame *frame
         return;
     }
     stream->remote_ended = true;
-    if (!wanted(stream)) {
+    if (!channel_stream_wanted(stream)) {
         return;
     }
     enum error error = stream->ops->on_trailers(stream->user, frame->payload);
     if (error != ERROR_NONE) {
-        channel_stream_fail(stream, refusal(error, FRAME_ERROR_HEADER_INVALID));
+        channel_stream_fail(stream, channel_refusal(error, FRAME_ERROR_HEADER_INVALID));
     }
 }
 
@@ -200,7 +204,7 @@ static void on_window(struct channel_stream *stream, const struct frame *frame)
         return;
     }
     channel_stream_schedule(stream);
-    if (wanted(stream)) {
+    if (channel_stream_wanted(stream)) {
         stream->ops->on_credit(stream->user);
     }
 }
@@ -251,6 +255,11 @@ static void on_stream_frame(struct channel_stream *stream, const struct frame *f
     case FRAME_TRAILERS:
         on_trailers(stream, frame);
         break;
+    case FRAME_WS_ACCEPT:
+    case FRAME_WS_MSG:
+    case FRAME_WS_CLOSE:
+        channel_on_websocket(stream, frame);
+        break;
     case FRAME_WINDOW:
         on_window(stream, frame);
         break;
@@ -272,11 +281,19 @@ static void on_stream_frame(struct channel_stream *stream, const struct frame *f
     }
 }
 
-/* R28, R83: HELLO_ACK offers neither files nor WebSockets yet. This is the place where their frames join. */
-static bool needs_feature(unsigned type)
+/* R28: the feature that a type belongs to, 0: none. */
+static uint64_t feature_of(unsigned type)
 {
-    return type == FRAME_FILE || type == FRAME_WS_ACCEPT || type == FRAME_WS_MSG ||
-           type == FRAME_WS_CLOSE;
+    switch (type) {
+    case FRAME_FILE: /* HELLO_ACK does not offer it yet; this is the place where it joins */
+        return FRAME_FEATURE(files);
+    case FRAME_WS_ACCEPT:
+    case FRAME_WS_MSG:
+    case FRAME_WS_CLOSE:
+        return FRAME_FEATURE(websocket);
+    default:
+        return 0;
+    }
 }
 
 static void on_frame(struct channel *channel, const struct frame *frame)
@@ -292,7 +309,7 @@ static void on_frame(struct channel *channel, const struct frame *frame)
         return;
     }
     channel->traffic = true;
-    if (needs_feature(frame->type)) {
+    if ((feature_of(frame->type) & ~channel->features) != 0) {
         protocol_error(channel, "a frame of a feature that HELLO_ACK does not name", frame);
         return;
     }

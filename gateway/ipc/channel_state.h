@@ -46,7 +46,9 @@ struct channel_stream {
     bool eof_waits;            /* CLIENT_EOF follows our END_STREAM (SPEC R63) */
     bool worker_spoke;         /* any frame has come on it */
     bool head_seen;            /* final RESPONSE */
-    bool remote_ended;         /* END_STREAM or RESET has come */
+    bool remote_ended;         /* END_STREAM, RESET or WS_CLOSE has come */
+    bool websocket, accepted;  /* kind 1; WS_ACCEPT has come */
+    bool in_message, text;     /* a WS_MSG with MORE came last; its TEXT flag */
     struct loop_grave grave;
 };
 
@@ -63,7 +65,8 @@ struct channel {
     const struct channel_owner_ops *ops;
     void *owner;
     pid_t pid;
-    uint32_t index; /* of the worker's channels */
+    uint32_t index;    /* of the worker's channels */
+    uint64_t features; /* of HELLO_ACK */
     int page_fd, pidfd;
 
     struct idmap streams_by_id;
@@ -130,9 +133,19 @@ void channel_stream_schedule(struct channel_stream *stream);
 void channel_stream_discard(struct channel_stream *stream, uint32_t length);
 
 /* channel_receive.c */
+/* R67: takes the credit of a frame. False: the link ends. */
+bool channel_stream_pay(struct channel_stream *stream, const struct frame *frame, uint32_t payload);
+/* Whether the user still wants to hear of this stream. */
+bool channel_stream_wanted(const struct channel_stream *stream);
+/* Which code tells the worker that the user refused what it sent (R38, R54). */
+enum frame_error channel_refusal(enum error error, enum frame_error content);
 void channel_on_io(struct loop_io *io, unsigned events);
 /* A frame that changed nothing; too many in FRAME_FLOOD_SECONDS end the link (SPEC R77). */
 void channel_no_effect(struct channel *channel);
+
+/* channel_websocket.c */
+/* WS_ACCEPT, WS_MSG, WS_CLOSE. */
+void channel_on_websocket(struct channel_stream *stream, const struct frame *frame);
 
 /* channel_control.c */
 void channel_on_control(struct channel *channel, const struct frame *frame);

@@ -56,6 +56,9 @@ struct channel_stream *channel_open(struct channel *channel, const struct channe
     REQUIRE(request->head.length > 0 && length <= channel->settings.max_frame);
     REQUIRE(request->body.length <= FRAME_MAX_INLINE_BODY);
     REQUIRE(!request->expect || (!request->end && request->body.length == 0));
+    REQUIRE(!request->websocket ||
+            (!request->end && !request->expect && request->body.length == 0 &&
+             channel_offers(channel, FRAME_FEATURE(websocket))));
     struct channel_stream *stream = mem_calloc(1, sizeof(*stream));
     if (stream == NULL) {
         return NULL;
@@ -66,6 +69,7 @@ struct channel_stream *channel_open(struct channel *channel, const struct channe
     stream->ops = ops;
     stream->user = user;
     stream->local_ended = request->end;
+    stream->websocket = request->websocket;
     credit_out_init(&stream->out, request->expect ? 0 : channel->settings.window,
                     channel->settings.window);
     credit_in_init(&stream->in, channel->settings.window);
@@ -146,7 +150,7 @@ enum error channel_stream_send(struct channel_stream *stream, struct slice data,
     REQUIRE_OBJECT(stream, CHANNEL_STREAM_MAGIC);
     struct channel *channel = stream->channel;
 
-    REQUIRE(channel->sending == stream && !stream->local_ended);
+    REQUIRE(channel->sending == stream && !stream->local_ended && !stream->websocket);
     REQUIRE(data.length <= channel->sending_room);
     if (data.length == 0 && !end) {
         return ERROR_NONE; /* an empty DATA says nothing (R18) */
@@ -166,6 +170,38 @@ enum error channel_stream_send(struct channel_stream *stream, struct slice data,
     if (end) {
         stream_end_local(stream);
     }
+    return ERROR_NONE;
+}
+
+bool channel_stream_may_send(const struct channel_stream *stream, uint32_t *ret_room)
+{
+    const struct channel *channel = stream->channel;
+
+    REQUIRE(channel->sending == stream);
+    *ret_room = channel->sending_room;
+    return channel_is_open(channel) && !stream->local_ended &&
+           stream->out.available >= FRAME_DATA_OVERHEAD;
+}
+
+enum error channel_stream_send_message(struct channel_stream *stream, struct slice data, bool text,
+                                       bool more)
+{
+    REQUIRE_OBJECT(stream, CHANNEL_STREAM_MAGIC);
+    struct channel *channel = stream->channel;
+    unsigned flags = (more ? FRAME_FLAG_MORE : 0u) | (text ? FRAME_FLAG_TEXT : 0u);
+
+    REQUIRE(channel->sending == stream && !stream->local_ended && stream->accepted);
+    REQUIRE(data.length <= channel->sending_room && (data.length > 0 || !more)); /* R18 */
+    enum error error = link_queue(
+        &channel->link,
+        &(struct frame){.type = FRAME_WS_MSG, .stream = stream->id, .flags = (uint8_t)flags}, data,
+        no_bytes);
+    if (error != ERROR_NONE) {
+        return error;
+    }
+    credit_out_pay(&stream->out, FRAME_DATA_OVERHEAD + (uint32_t)data.length);
+    channel->sending_room =
+        credit_out_room(&stream->out, channel->sending_room - (uint32_t)data.length);
     return ERROR_NONE;
 }
 
@@ -210,7 +246,7 @@ void channel_stream_discard(struct channel_stream *stream, uint32_t length)
 void channel_stream_abort_body(struct channel_stream *stream)
 {
     REQUIRE_OBJECT(stream, CHANNEL_STREAM_MAGIC);
-    if (stream->local_ended) {
+    if (stream->local_ended || stream->websocket) { /* R62: a WebSocket has no body to abort */
         return;
     }
     stream_queue(stream, FRAME_RESET, FRAME_ERROR_BODY_ABORTED);
@@ -273,6 +309,21 @@ void channel_stream_reset(struct channel_stream *stream, enum frame_error code)
             ((frame_rule(FRAME_RESET)->gateway_codes >> code) & 1) != 0);
     stream_forget_user(stream);
     stream_send_reset(stream, code);
+}
+
+void channel_stream_close_websocket(struct channel_stream *stream, unsigned code,
+                                    struct slice reason)
+{
+    REQUIRE_OBJECT(stream, CHANNEL_STREAM_MAGIC);
+    REQUIRE(stream->accepted && code >= 1000 && code < 5000 && reason.length <= 123);
+    if (!stream->gateway_ended && !stream->remote_ended) {
+        channel_queue(
+            stream->channel,
+            &(struct frame){.type = FRAME_WS_CLOSE, .code = (uint16_t)code, .stream = stream->id},
+            reason);
+        stream_end_gateway(stream);
+    }
+    channel_stream_detach(stream);
 }
 
 void channel_stream_fail(struct channel_stream *stream, enum frame_error code)

@@ -81,6 +81,17 @@ static inline bool credit_in_take(struct credit_in *credit, uint32_t payload)
     return true;
 }
 
+/* The same for a frame whose user gives the whole cost back, overhead included: its cost is held, of an empty one as well. */
+static inline bool credit_in_take_whole(struct credit_in *credit, uint32_t payload)
+{
+    if (payload > credit->available || credit->available - payload < FRAME_DATA_OVERHEAD) {
+        return false;
+    }
+    credit->available -= payload + FRAME_DATA_OVERHEAD;
+    credit->held += payload + FRAME_DATA_OVERHEAD;
+    return true;
+}
+
 /* The user is done with payload bytes: they are given back with their share of the overhead, all of it with the last. */
 static inline void credit_in_release(struct credit_in *credit, uint32_t payload)
 {

@@ -44,6 +44,9 @@ static void on_hello(void *context, struct ipc_link *link)
         .proto = FRAME_PROTOCOL_VERSION, .channels = 1, .token = slice_from(token)};
 
     (void)context;
+    if (note_get(block, "needs") != NULL) {
+        ack.features = FRAME_FEATURE(websocket);
+    }
     told_event("hello app=\"%.*s\" index=%u", SLICE_PRINT(link->hello.app),
                link->hello.channel_index);
     if (has_step("do", "kill")) { /* the worker is another process than this one */
@@ -79,14 +82,18 @@ static void do_open(const char *rest)
     user->id = (uint32_t)(user - told.users) + 1;
     (void)note_value(rest, "flags", flags, sizeof(flags));
     unsigned bits = note_flags(flags);
-    (void)note_hex(&head, (bits & FRAME_FLAG_END_STREAM) != 0 ? "@get" : "@post");
+    bool websocket = strstr(rest, "kind=1") != NULL;
+    (void)note_hex(&head, websocket                             ? "@ws"
+                          : (bits & FRAME_FLAG_END_STREAM) != 0 ? "@get"
+                                                                : "@post");
     if (note_value(rest, "body", text, sizeof(text)) != NULL) {
         (void)note_hex(&body, text);
     }
     struct channel_request request = {.head = {(const char *)head.data, head.length},
                                       .body = {(const char *)body.data, body.length},
                                       .end = (bits & FRAME_FLAG_END_STREAM) != 0,
-                                      .expect = (bits & FRAME_FLAG_EXPECT) != 0};
+                                      .expect = (bits & FRAME_FLAG_EXPECT) != 0,
+                                      .websocket = websocket};
     CHECK(channel_can_open(told.channel));
     user->stream = channel_open(told.channel, &request, &gateway_user_ops, user);
     CHECK(user->stream != NULL);
@@ -107,6 +114,16 @@ static void do_send(const char *rest)
     channel_stream_want_send(user->stream);
 }
 
+static void do_message(const char *rest)
+{
+    char flags[32] = "-";
+
+    (void)note_value(rest, "flags", flags, sizeof(flags));
+    user_of(rest)->message = true;
+    user_of(rest)->text = (note_flags(flags) & FRAME_FLAG_TEXT) != 0;
+    do_send(rest);
+}
+
 static void do_page(const char *rest)
 {
     uint32_t value = note_number(rest, "value", 0);
@@ -123,6 +140,8 @@ static bool do_stream(const char *action, const char *rest)
     (void)note_value(rest, "code", code, sizeof(code));
     if (strcmp(action, "send") == 0) {
         do_send(rest);
+    } else if (strcmp(action, "message") == 0) {
+        do_message(rest);
     } else if (strcmp(action, "release") == 0) {
         channel_stream_release(user_of(rest)->stream, note_number(rest, "bytes", 0));
     } else if (strcmp(action, "abort-body") == 0) {
@@ -488,9 +507,10 @@ static int run_block(void)
     static size_t i; /* static: it survives the longjmp */
     int result;
 
-    if (note_get(block, "needs") != NULL || note_get(block, "content") != NULL) {
-        check_skip_reason = note_get(block, "needs") != NULL ? "the gateway lacks this feature"
-                                                             : "about the content of heads: app/";
+    const char *needs = note_get(block, "needs");
+    if ((needs != NULL && strcmp(needs, "websocket") != 0) || note_get(block, "content") != NULL) {
+        check_skip_reason = note_get(block, "content") == NULL ? "the gateway lacks this feature"
+                                                               : "about content: app/";
         return 2;
     }
     result = setjmp(check_leave);

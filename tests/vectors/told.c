@@ -70,9 +70,57 @@ static enum error user_on_trailers(void *user, struct slice trailers)
     return ERROR_NONE;
 }
 
+static enum error user_on_accept(void *user, struct slice accept)
+{
+    REQUIRE(accept.length > 0);
+    told_event("accept stream=%u", ((struct gateway_user *)user)->id);
+    return ERROR_NONE;
+}
+
+static enum error user_on_message(void *context, struct slice data, bool text, bool more)
+{
+    struct gateway_user *user = context;
+    char *bytes = note_show((const uint8_t *)data.data, data.length);
+
+    told_event("message stream=%u bytes=%s flags=%s", user->id, bytes,
+               text && more ? "TEXT|MORE"
+               : text       ? "TEXT"
+               : more       ? "MORE"
+                            : "-");
+    free(bytes);
+    channel_stream_release(user->stream, (uint32_t)data.length + FRAME_DATA_OVERHEAD);
+    return ERROR_NONE;
+}
+
+static enum error user_on_close(void *context, unsigned code, struct slice reason)
+{
+    struct gateway_user *user = context;
+
+    (void)reason;
+    told_event("close stream=%u code=%u", user->id, code);
+    return ERROR_NONE;
+}
+
+static void send_message(struct gateway_user *user, uint32_t room)
+{
+    size_t left = user->body.length - user->sent;
+    size_t length = left < room ? left : room;
+    struct slice data = {length == 0 ? NULL : (const char *)user->body.data + user->sent, length};
+
+    if (length > 0 || left == 0) {
+        user->sent += length;
+        REQUIRE(channel_stream_send_message(user->stream, data, user->text, length < left) ==
+                ERROR_NONE);
+    }
+}
+
 static void user_on_sendable(void *context, uint32_t room)
 {
     struct gateway_user *user = context;
+    if (user->message) {
+        send_message(user, room);
+        return;
+    }
     size_t left = user->body.length - user->sent;
     size_t length = left < room ? left : room;
     bool end = user->end && length == left;
@@ -108,6 +156,9 @@ static void user_on_gone(void *user, const struct channel_gone *gone)
 const struct channel_user_ops gateway_user_ops = {.on_head = user_on_head,
                                                   .on_data = user_on_data,
                                                   .on_trailers = user_on_trailers,
+                                                  .on_accept = user_on_accept,
+                                                  .on_message = user_on_message,
+                                                  .on_close = user_on_close,
                                                   .on_sendable = user_on_sendable,
                                                   .on_credit = user_on_credit,
                                                   .on_gone = user_on_gone};

@@ -22,6 +22,7 @@ struct gateway_user {
     struct note_bytes body;        /* to be sent */
     size_t sent;
     bool end;
+    bool message, text; /* `body` is a WebSocket message */
 };
 
 struct told {
