@@ -36,7 +36,7 @@ struct route_settings {
     struct slice host;  /* lower case; empty: any; "*.example.com": any label before it */
     struct slice path;  /* prefix, begins with '/'; "/" by default */
     size_t app;         /* index into the apps; SIZE_MAX: files */
-    struct slice files; /* directory; a later issue serves it */
+    struct slice files; /* directory; not served yet */
     bool strip_prefix;
 };
 

@@ -31,7 +31,7 @@ static int on_field(llhttp_t *llhttp, const char *at, size_t length)
 {
     struct h1_parser *parser = parser_of(llhttp);
     if (parser->state == H1_PARSE_TRAILERS) {
-        return 0; /* llhttp has checked them; nobody reads them (limits.md: validated, counted, dropped) */
+        return 0; /* llhttp has checked them; nobody reads them (trailers are validated, counted and dropped) */
     }
     return h1_text_append_lower(&parser->text, at, length) ? 0 : refuse(parser, H1_ERROR_NO_MEMORY);
 }

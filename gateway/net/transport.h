@@ -96,7 +96,7 @@ static inline void transport_destroy(struct transport *t, bool reset)
 enum transport_reading {
     TRANSPORT_READ_ON, /* level-triggered: on_ready(LOOP_READ) whenever there is something */
     TRANSPORT_READ_WATCH /* not reading (buffer full, or a response is pending): told once per new bytes, FIN or RST
-                           (EV_READ|EV_CLOSED|EV_ET), as architecture.md's last section says; never spins */
+                           (EV_READ|EV_CLOSED|EV_ET; EV_CLOSED alone would spin on a reset); never spins */
 };
 
 /* Sets both wishes. Writing interest is one-shot in effect: keep it only while the last writev said AGAIN. A TLS transport

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* loop/loop_io.c: what a watch reports, how it changes, and the half-closed and reset peers that
- * architecture.md's reading rule is about. */
+ * the rule for reading while a response is pending is about. */
 #include "check.h"
 
 #include <fcntl.h>
