@@ -7,6 +7,7 @@
 #ifndef TESTS_UNIT_APP_APP_FIXTURE_H
 #define TESTS_UNIT_APP_APP_FIXTURE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -62,9 +63,11 @@ struct app_fixture {
     struct apps *apps;
     struct app_client *clients[512]; /* begun and not ended */
     size_t client_count;
+    pthread_mutex_t lock; /* of the two above */
+    bool threaded;        /* the loops run in threads of their own: turns only wait a moment */
     int listener;
     char directory[64], path[96];
-    uint64_t live; /* allocations before */
+    uint64_t live; /* allocations before; 0: not compared (threads keep their metrics shards) */
 };
 
 /* Prepares settings, which the test may change before app_fixture_start. */
@@ -110,6 +113,8 @@ void app_client_init(struct app_fixture *fixture, struct app_client *client, uns
 bool app_client_begin(struct app_client *client, const char *method, int64_t length);
 /* Body bytes, as far as there is room; returns how many. */
 size_t app_client_body(struct app_client *client, size_t length, bool end);
+/* Takes what there is of the response; in the thread of its loop. app_fixture_turns does it by itself. */
+void app_client_take(struct app_client *client);
 /* The client goes away. */
 void app_client_go(struct app_client *client);
 
