@@ -54,7 +54,7 @@ REQUESTS: list[tuple[str, dict[str, Any], bytes, int, str, str]] = [
 def test_request_limit(
     make_gateway: Maker, sections: dict[str, Any], sent: bytes, status: int, counter: str, line: str
 ) -> None:
-    gateway = make_gateway(worker_options=["--graceful-timeout", "0.1"], **sections)
+    gateway = make_gateway(worker_options=["--graceful-timeout", "0.1", "--disconnect-grace", "0.1"], **sections)
     with gateway.client() as client:
         client.send(sent)
         response = client.response()
@@ -209,7 +209,7 @@ def test_slow_reader_above_the_rate_is_left_alone(make_gateway: Maker) -> None:
 
 
 def test_response_idle(make_gateway: Maker) -> None:
-    gateway = make_gateway(limits={"response_idle": "100ms"}, worker_options=["--graceful-timeout", "0.1"])
+    gateway = make_gateway(limits={"response_idle": "100ms"}, worker_options=["--graceful-timeout", "0.1", "--disconnect-grace", "0.1"])
     with gateway.client() as client:
         client.request("GET", "/drip?count=2&delay=60000")
         response = client.head()

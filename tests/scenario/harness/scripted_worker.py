@@ -4,6 +4,7 @@
 It uses the numbers and the msgpack of the real worker, nothing of its behaviour. PINGs are answered unless told not to.
 """
 
+import contextlib
 import mmap
 import os
 import socket
@@ -204,7 +205,10 @@ class ScriptedWorker:
         return got
 
     def request(self) -> SeenRequest:
-        got = self.expect(c.FRAME_REQUEST)
+        return self.decode(self.expect(c.FRAME_REQUEST))
+
+    @staticmethod
+    def decode(got: Frame) -> SeenRequest:
         size = got.aux or len(got.payload)
         head = unpackb(got.payload[:size])
         parts = head[10].split(b"\0") if head[10] else []
@@ -274,16 +278,19 @@ class Echoing(threading.Thread):
         self.stop()
 
     def run(self) -> None:
-        while True:
-            try:
-                request = self.worker.request()
+        try:
+            while (frame := self.worker.next()) is not None:
+                if frame.kind != c.FRAME_REQUEST:
+                    continue  # of a body that is not read, and what follows from that
+                request = self.worker.decode(frame)
                 self.seen.append((request.method, request.path))
                 body = request.path.encode()
                 self.worker.respond(request.stream, 200, [(b"content-length", b"%d" % len(body))], body)
-            except (Failed, OSError):
-                return
+        except (Failed, OSError):
+            return
 
     def stop(self) -> None:
-        self.worker.socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # the gateway may have closed it
+            self.worker.socket.shutdown(socket.SHUT_RDWR)
         self.join()
         self.worker.close()
