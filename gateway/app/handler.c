@@ -18,6 +18,10 @@ static void on_head(struct exchange *exchange)
         return;
     }
     REQUIRE(app < app_loop->apps->settings.app_count);
+    if (exchange->request.kind == REQUEST_WEBSOCKET) {
+        exchange_client_fail(exchange, END_NO_WEBSOCKET, SLICE("not offered to workers"));
+        return;
+    }
     forward_start(app_loop, exchange, app_loop->pools[app], route);
 }
 

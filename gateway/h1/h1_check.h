@@ -17,7 +17,7 @@
 struct h1_message {
     bool chunked;
     bool keep_alive; /* the client allows another request: RFC 9112 9.3 */
-    bool websocket;  /* a WebSocket handshake (RFC 6455 4.1): for now served as a plain request */
+    bool websocket;  /* asks for a WebSocket (RFC 6455 4.1); the rest of the handshake is not judged */
 };
 
 /* Checks `fields` (names in lower case, values trimmed; the array is reordered and shortened) and fills `head` and `message`.

@@ -274,7 +274,7 @@ static enum error h1_send_head(struct exchange *exchange, const struct response_
         return ERROR_CLOSED;
     }
     h1_mark(h1);
-    if (head->status >= 200) {
+    if (head->status >= 200 || head->status == 101) {
         REQUIRE(head == &exchange->response);
         h1->head_pending = true;
         h1->head_ends = end;

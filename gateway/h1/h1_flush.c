@@ -21,6 +21,11 @@ static void on_finished(struct h1_conn *h1)
         h1_end_exchange(h1);
         return;
     }
+    if (h1->phase == H1_PHASE_TUNNEL) {
+        h1->deaf = true;
+        h1_end_exchange(h1);
+        return;
+    }
     /* The response was early: part of the request is unread. Never keep such a connection without having read it. */
     REQUIRE(h1->phase == H1_PHASE_BODY);
     uint64_t left = h1_parser_body_left(&h1->parser);

@@ -32,6 +32,8 @@ bool h1_wants_bytes(const struct h1_conn *h1)
     case H1_PHASE_DRAIN:
     case H1_PHASE_LINGER:
         return room;
+    case H1_PHASE_TUNNEL:
+        return room && !h1->deaf && exchange_request_room(h1->exchange) > 0;
     case H1_PHASE_WAIT:
         return room && !h1->deaf &&
                !h1->close_after; /* read-ahead is for requests that will be served */
@@ -56,11 +58,27 @@ static void on_begin(struct h1_conn *h1)
     h1_set_phase(h1, H1_PHASE_HEAD);
 }
 
+/* The connection belongs to the WebSocket from here on, also if the handshake is refused. */
+static void begin_tunnel(struct h1_conn *h1)
+{
+    struct request_head *head = &h1->exchange->request;
+    head->kind = REQUEST_WEBSOCKET;
+    head->scheme = h1->conn.identity.secure ? SLICE("wss") : SLICE("ws");
+    head->has_body = true;
+    h1->close_after = true;
+    h1_set_phase(h1, H1_PHASE_TUNNEL);
+}
+
 static void on_head(struct h1_conn *h1)
 {
     struct exchange *exchange = h1->exchange;
     h1->close_after |= !h1->parser.message.keep_alive;
     h1->drained = 0;
+    if (h1->parser.message.websocket) {
+        begin_tunnel(h1);
+        exchange_request_head(exchange);
+        return;
+    }
     h1_set_phase(h1, exchange->request.has_body ? H1_PHASE_BODY : H1_PHASE_WAIT);
     exchange_request_head(exchange);
 }
@@ -111,11 +129,23 @@ static size_t allowance(struct h1_conn *h1, size_t length)
 
 static bool may_parse(const struct h1_conn *h1)
 {
-    return !h1->deaf &&
+    return !h1->deaf && h1->phase != H1_PHASE_TUNNEL &&
            (h1->phase == H1_PHASE_IDLE || h1->phase == H1_PHASE_HEAD ||
             h1->phase == H1_PHASE_BODY || h1->phase == H1_PHASE_DRAIN ||
             h1->parser.state == H1_PARSE_ENDED) &&
            !h1_is_over(h1) && h1->phase != H1_PHASE_LINGER;
+}
+
+/* Bytes of a WebSocket, as many as there is room for; returns how many. */
+static size_t feed_tunnel(struct h1_conn *h1, const char *data, size_t length)
+{
+    size_t room = exchange_request_room(h1->exchange);
+    size_t piece = room < length ? room : length;
+    h1->blocked_on_room = room <= length;
+    if (piece > 0 && exchange_request_body(h1->exchange, data, piece) == ERROR_NO_MEMORY) {
+        METRIC_INCREMENT(h1_no_memory);
+    }
+    return piece;
 }
 
 /* Parses as far as the state allows; returns how many bytes are done with. */
@@ -151,6 +181,9 @@ static size_t parse(struct h1_conn *h1, char *data, size_t length)
             h1_refuse(h1, h1->parser.error);
             break;
         }
+    }
+    if (h1->phase == H1_PHASE_TUNNEL && done < length) {
+        done += feed_tunnel(h1, data + done, length - done);
     }
     return done;
 }
@@ -210,6 +243,11 @@ static void on_shut(struct h1_conn *h1)
             break; /* the end of the request may be in what was kept */
         }
         h1_destroy(h1, END_CLIENT_GONE, false);
+        break;
+    case H1_PHASE_TUNNEL:
+        if (h1->buffer_length == 0 && !h1->exchange->request_end) {
+            exchange_request_ended(h1->exchange);
+        }
         break;
     case H1_PHASE_WAIT:
         if (h1->exchange != NULL && !h1->exchange->client_half_closed &&

@@ -19,6 +19,7 @@
     PHASE(IDLE, "no request: waiting for one to begin")                                            \
     PHASE(HEAD, "a request has begun, its head is not complete")                                   \
     PHASE(BODY, "the head was handed over, the body is being read")                                \
+    PHASE(TUNNEL, "a WebSocket: what is read are its bytes, before the app has accepted too")      \
     PHASE(WAIT, "nothing more of the request is read; the response is awaited or written")         \
     PHASE(DRAIN, "the response was sent before the body came: the rest is read and dropped")       \
     PHASE(LINGER, "our side is shut: reading until the client shuts his, so that no reset meets "  \

@@ -84,7 +84,9 @@ static void put_head(struct sink *sink, const struct h1_writer *writer,
     for (size_t i = 0; i < head->field_count; i++) {
         put_field(sink, head->fields[i].name, head->fields[i].value);
     }
-    if (head->status >= 200) {
+    if (head->status == 101) {
+        put(sink, SLICE("upgrade: websocket\r\nconnection: Upgrade\r\n"));
+    } else if (head->status >= 200) {
         enum body_framing framing = response_framing(context->request, head);
         put_own_fields(sink, context, head);
         if (writer->chunked) {
@@ -115,8 +117,9 @@ enum error h1_writer_head(struct h1_writer *writer, struct arena *arena,
 {
     struct sink sink = {NULL, 0};
     REQUIRE(!writer->final);
-    bool final = head->status >= 200;
-    if (final && !context->end && !context->whole &&
+    bool tunnel = head->status == 101; /* what follows are the tunnel's bytes as they are */
+    bool final = head->status >= 200 || tunnel;
+    if (final && !tunnel && !context->end && !context->whole &&
         response_framing(context->request, head) == BODY_OPEN) {
         writer->chunked = context->request->version != HTTP_1_0;
         writer->close_marks_end = !writer->chunked;

@@ -5,6 +5,12 @@
  *
  * Rules for both: a call may come from any callback, so nobody writes to a socket, frees, or calls into a protocol library's
  * send function inside one: change state, then mark dirty; the flush does the rest.
+ *
+ * WebSockets: a codec that finds a handshake (Upgrade on HTTP/1.1, extended CONNECT on HTTP/2 and 3) sets request.kind to
+ * REQUEST_WEBSOCKET, method to GET, scheme to ws or wss and has_body. Tunnel bytes of the client are the request body from then
+ * on, early ones too; their end (FIN, END_STREAM) is exchange_request_ended. No limit of bodies applies. The handshake is
+ * accepted by send_head with 101 (200 from HTTP/2 on), whose fields are complete but for what the carrier itself adds; then
+ * response body bytes are tunnel bytes, and their end closes the tunnel. Any other final status is a plain response.
  */
 #ifndef GATEWAY_HTTP_CODEC_H
 #define GATEWAY_HTTP_CODEC_H

@@ -29,6 +29,8 @@
                "The server is at capacity. Please try again.", "apps.x.queue_timeout")             \
     END_REASON(NO_WORKER, "no_worker", 503, "The application is not available. Please try again.", \
                "no ready worker until the deadline")                                               \
+    END_REASON(NO_WEBSOCKET, "no_websocket", 501, "The application takes no WebSockets.",          \
+               "no worker of the app speaks WebSocket")                                            \
     END_REASON(OVERLOAD, "overload", 503, "The server is at capacity. Please try again.",          \
                "gateway.buffer_memory")                                                            \
     END_REASON(FIRST_BYTE_TIMEOUT, "first_byte_timeout", 504,                                      \

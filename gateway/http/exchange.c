@@ -156,6 +156,10 @@ void exchange_request_head(struct exchange *exchange)
     METRIC_INCREMENT(requests);
     exchange->head_at = loop_now(exchange->loop);
     exchange->request_end = !exchange->request.has_body;
+    /* A tunnel has no length, and what it carries is bounded by [websocket]. */
+    exchange->request_body_max = exchange->request.kind == REQUEST_WEBSOCKET
+                                     ? UINT64_MAX
+                                     : settings->body_size_max;
     if (!server_name_accepted(exchange)) {
         exchange_client_fail(exchange, END_NO_ROUTE, SLICE("Host is not in http.server_names"));
         return;
@@ -194,7 +198,7 @@ enum error exchange_request_body(struct exchange *exchange, const void *data, si
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
     REQUIRE(exchange->conn != NULL && !exchange->request_end);
     exchange->request_bytes += length;
-    if (exchange->request_bytes > exchange->conn->group->settings->body_size_max) {
+    if (exchange->request_bytes > exchange->request_body_max) {
         if (!exchange->request_body_dropped) {
             METRIC_INCREMENT(limit_body_size);
             exchange_client_fail(exchange, END_BODY_TOO_LARGE, SLICE("body over limits.body_size"));
@@ -369,6 +373,24 @@ enum error exchange_respond_head(struct exchange *exchange, const struct respons
     exchange->response_state = complete ? RESPONSE_ENDED : RESPONSE_STARTED;
     count_status(head->status);
     return exchange->conn->ops->send_head(exchange, &exchange->response, complete);
+}
+
+enum error exchange_accept_websocket(struct exchange *exchange, const struct response_head *head)
+{
+    REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
+    REQUIRE(exchange->request.kind == REQUEST_WEBSOCKET);
+    if (exchange->conn == NULL) {
+        return ERROR_CLOSED;
+    }
+    REQUIRE(exchange->response_state == RESPONSE_NONE);
+    exchange->response = *head;
+    exchange->response.status = exchange->request.version < HTTP_2 ? 101 : 200;
+    exchange->response.content_length = -1;
+    exchange->response_framing = BODY_OPEN;
+    exchange->first_byte_at = loop_now(exchange->loop);
+    exchange->response_state = RESPONSE_STARTED;
+    METRIC_INCREMENT(websockets_accepted);
+    return exchange->conn->ops->send_head(exchange, &exchange->response, false);
 }
 
 /* Whether the app itself said that there is no body, by content-length: 0, where the response could have one (SPEC R54). */

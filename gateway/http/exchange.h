@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An exchange: one request and its response (later also one WebSocket). It knows no HTTP version and no worker; it is the only
+ * An exchange: one request and its response, or one WebSocket. It knows no HTTP version and no worker; it is the only
  * joint between the two stacks. It has two halves, client (the codec) and worker (the handler); each detaches for good once,
  * and the second detach buries it. There is no reference count.
  */
@@ -38,7 +38,8 @@ struct exchange {
     struct request_head request;
     struct byteq
         request_body; /* unsent: not yet with the worker; sent but unacked: kept for a replay */
-    bool request_end; /* the whole request body has arrived */
+    uint64_t request_body_max; /* bytes; set with the head */
+    bool request_end;          /* the whole request body has arrived */
     bool client_half_closed;
     bool
         request_body_dropped; /* nobody wants the rest of the request body (early response): codecs drain or stop it */
@@ -110,6 +111,10 @@ void exchange_continue(struct exchange *exchange);
 /* The final head, checked by response_head_check (memory: the exchange's arena). ERROR_CLOSED: the client is gone. */
 enum error exchange_respond_head(struct exchange *exchange, const struct response_head *head,
                                  bool end) MUST_CHECK;
+/* Accepts a REQUEST_WEBSOCKET: `head` has the answer's checked fields, the status is set here (101; 200 from HTTP/2 on). From now on
+ * response body bytes are tunnel bytes. ERROR_CLOSED: the client is gone. */
+enum error exchange_accept_websocket(struct exchange *exchange,
+                                     const struct response_head *head) MUST_CHECK;
 /* Body bytes; copied. ERROR_INVALID: more than content-length (nothing was taken; the caller fails the exchange). Bytes of a
  * body-less response (HEAD ...) are swallowed and released at once, up to a bound. ERROR_CLOSED: the client is gone. */
 enum error exchange_respond_body(struct exchange *exchange, const void *data,

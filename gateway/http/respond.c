@@ -151,11 +151,16 @@ void respond_error(struct exchange *exchange, enum end_reason reason, struct sli
 
 void respond_status(struct exchange *exchange, unsigned status, const char *text)
 {
+    respond_status_field(exchange, status, text, (struct field){{NULL, 0}, {NULL, 0}});
+}
+
+void respond_status_field(struct exchange *exchange, unsigned status, const char *text,
+                          struct field field)
+{
     exchange->end_reason = END_CLIENT_PROTOCOL;
     exchange->error_text = slice_from(text);
     exchange_request_drop(exchange);
-    respond_text(exchange, status, arena_format(&exchange->arena, "%s\n", text),
-                 (struct field){{NULL, 0}, {NULL, 0}});
+    respond_text(exchange, status, arena_format(&exchange->arena, "%s\n", text), field);
 }
 
 void respond_redirect_https(struct exchange *exchange)
