@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "h1/h1_conn.h"
+#include "h2/h2_conn.h"
 #include "net/tls_context.h"
 #include "net/transport.h"
 #include "server_admin.h"
@@ -83,6 +84,36 @@ static void fill_tls(struct conn_identity *identity, const struct tls_info *tls)
     identity->client_name = tls->client_name;
 }
 
+/* A connection that could not be made: what it took is given back. */
+static void give_up(struct server_loop *server_loop, struct server_client *client)
+{
+    listener_connection_closed(&server_loop->server->limits, &client->peer);
+    mem_free(client);
+}
+
+/* Whether a client speaks HTTP/2 from the first byte: by ALPN, or because nothing else is served
+ * here. On a plain listener with both, the preface tells (on_preface). */
+static bool begins_with_h2(const struct transport *transport,
+                           const struct listener_settings *settings)
+{
+    if (transport->tls != NULL) {
+        return slice_equal(transport->tls->alpn, SLICE("h2"));
+    }
+    return settings->h2 && !settings->h1;
+}
+
+static void on_preface(struct conn_group *group, struct transport *transport,
+                       const struct conn_identity *identity, struct slice bytes, void *context)
+{
+    struct server_loop *server_loop = context;
+    struct server_client *client = identity->user;
+    const struct config *config = server_loop->server->inputs->config;
+
+    if (h2_conn_new(group, transport, identity, &config->h2, bytes) != ERROR_NONE) {
+        give_up(server_loop, client);
+    }
+}
+
 static void on_accept(void *context, struct transport *transport,
                       const struct listener_settings *settings)
 {
@@ -109,11 +140,18 @@ static void on_accept(void *context, struct transport *transport,
     if (transport->tls != NULL) {
         fill_tls(&identity, transport->tls);
     }
-    /* HTTP/2 and HTTP/3 join here: by transport->tls->alpn, or by the preface on a plain
-     * connection. */
-    if (h1_conn_new(&server_loop->group, transport, &identity, &config->h1) != ERROR_NONE) {
-        listener_connection_closed(&server->limits, &peer);
-        mem_free(client);
+    bool h2 = begins_with_h2(transport, settings);
+    if (!h2 && !settings->h1) { /* TLS without ALPN where HTTP/1.1 is switched off */
+        transport_destroy(transport, false);
+        give_up(server_loop, client);
+        return;
+    }
+    identity.prior_knowledge = settings->h2 && transport->tls == NULL;
+    enum error error =
+        h2 ? h2_conn_new(&server_loop->group, transport, &identity, &config->h2, SLICE(""))
+           : h1_conn_new(&server_loop->group, transport, &identity, &config->h1);
+    if (error != ERROR_NONE) {
+        give_up(server_loop, client);
     }
 }
 
@@ -261,6 +299,7 @@ enum error server_loop_init(struct server_loop *server_loop, struct server *serv
     server_loop->group.access_log = server->access_log;
     server_loop->group.on_closed = on_closed;
     server_loop->group.on_closed_context = server_loop;
+    server_loop->group.on_preface = on_preface;
     return ERROR_NONE;
 }
 

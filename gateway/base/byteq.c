@@ -206,6 +206,26 @@ void byteq_mark_sent(struct byteq *queue, size_t length)
     }
 }
 
+enum error byteq_share(struct byteq *queue, struct byteq *from, size_t length)
+{
+    REQUIRE(queue != from && length <= from->unsent);
+    while (length > 0) {
+        const struct byteq_piece *piece = from->send_piece;
+        size_t part = piece->length - from->send_offset;
+        if (part > length) {
+            part = length;
+        }
+        enum error error = byteq_append_take(queue, chunk_ref(piece->chunk),
+                                             piece->offset + from->send_offset, part);
+        if (error != ERROR_NONE) {
+            return error;
+        }
+        byteq_mark_sent(from, part);
+        length -= part;
+    }
+    return ERROR_NONE;
+}
+
 void byteq_mark_acked(struct byteq *queue, size_t length)
 {
     REQUIRE(length <= queue->size - queue->unsent);

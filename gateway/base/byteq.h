@@ -37,6 +37,9 @@ enum error byteq_append(struct byteq *queue, const void *data, size_t length) MU
  * too). */
 enum error byteq_append_take(struct byteq *queue, struct chunk *chunk, size_t offset,
                              size_t length) MUST_CHECK;
+/* Appends the next `length` <= unsent bytes of `from` by reference and moves its sent cursor over them: they are held by both until
+ * `from` is told byteq_mark_acked. On ERROR_NO_MEMORY a part may have been shared. */
+enum error byteq_share(struct byteq *queue, struct byteq *from, size_t length) MUST_CHECK;
 /* Fills at most `max` vectors with unsent bytes (at most `limit` bytes); returns how many
  * vectors were filled. */
 size_t byteq_peek(const struct byteq *queue, struct iovec *vectors, size_t max, size_t limit);

@@ -26,9 +26,12 @@ static struct option_list load_list(const void *field)
 
 /* --- protocols of a listener: three bools side by side ---------------------------------------------------------------- */
 
+#define PROTOCOLS_HINT "write [\"h2\", \"http/1.1\"] or one of them"
+
 static void read_protocols(struct option_reader *reader, const struct option *option,
                            const struct toml_node *node, void *field)
 {
+    bool *protocols = field; /* h1, h2, h3 */
     struct slice *items;
     size_t count;
 
@@ -36,18 +39,20 @@ static void read_protocols(struct option_reader *reader, const struct option *op
         return;
     }
     if (count == 0) {
-        option_refuse(reader, option, node, "is empty; write [\"http/1.1\"]");
+        option_refuse(reader, option, node, "is empty; " PROTOCOLS_HINT);
     }
     for (size_t i = 0; i < count; i++) {
         const struct toml_node *place = toml_at(node, i);
         if (slice_equal(items[i], SLICE("http/1.1"))) {
-            *(bool *)field = true;
-        } else if (slice_equal(items[i], SLICE("h2")) || slice_equal(items[i], SLICE("h3"))) {
-            option_refuse(reader, option, place,
-                          "has \"%s\", but this version speaks only http/1.1; write [\"http/1.1\"]",
-                          items[i].data);
+            protocols[0] = true;
+        } else if (slice_equal(items[i], SLICE("h2"))) {
+            protocols[1] = true;
+        } else if (slice_equal(items[i], SLICE("h3"))) {
+            option_refuse(
+                reader, option, place,
+                "has \"h3\", but this version speaks only h2 and http/1.1; " PROTOCOLS_HINT);
         } else {
-            option_refuse(reader, option, place, "has \"%s\"; write [\"http/1.1\"]", items[i].data);
+            option_refuse(reader, option, place, "has \"%s\"; " PROTOCOLS_HINT, items[i].data);
         }
     }
 }
@@ -55,9 +60,14 @@ static void read_protocols(struct option_reader *reader, const struct option *op
 static void print_protocols(const struct config *config, const struct option *option,
                             const void *field, struct strbuf *out)
 {
+    const bool *protocols = field;
+
     (void)config;
     (void)option;
-    strbuf_append_text(out, *(const bool *)field ? "[\"http/1.1\"]" : "[]");
+    strbuf_append_text(out, protocols[0] && protocols[1] ? "[\"h2\", \"http/1.1\"]"
+                            : protocols[1]               ? "[\"h2\"]"
+                            : protocols[0]               ? "[\"http/1.1\"]"
+                                                         : "[]");
 }
 
 /* --- what a trusted proxy may say ------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include "h1/h1_conn.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -129,6 +130,33 @@ static bool bytes_may_come(struct h1_conn *h1)
         return true;
     }
     return transport_read(h1->transport, probe, sizeof probe, &length) == ERROR_NONE;
+}
+
+void h1_hand_over(struct h1_conn *h1, const char *rest, size_t length)
+{
+    static const char line[] = "PRI * HTTP/2.0\r\n"; /* RFC 9113 3.4: what the parser has taken */
+    struct conn_group *group = h1->conn.group;
+    size_t line_length = sizeof line - 1;
+    char *bytes = mem_alloc(line_length + length);
+    if (bytes == NULL) {
+        METRIC_INCREMENT(h1_no_memory);
+        h1_close_later(h1, END_NO_MEMORY);
+        return;
+    }
+    memcpy(bytes, line, line_length);
+    memcpy(bytes + line_length, rest, length);
+    h1_set_phase(h1, H1_PHASE_DEAD);
+    exchange_discard(h1->exchange);
+    h1->exchange = NULL;
+    h1_timers_done(h1);
+    loop_unmark_dirty(h1->conn.loop, &h1->dirty);
+    loop_resume_cancel(h1->conn.loop, &h1->resume);
+    h1_drop_buffer(h1);
+    conn_hand_over(&h1->conn);
+    group->on_preface(group, h1->transport, &h1->conn.identity,
+                      (struct slice){bytes, line_length + length}, group->on_closed_context);
+    mem_free(bytes);
+    loop_bury(group->loop, &h1->conn.grave, h1_free);
 }
 
 void h1_shut(struct h1_conn *h1)

@@ -136,6 +136,13 @@ static bool may_parse(const struct h1_conn *h1)
            !h1_is_over(h1) && h1->phase != H1_PHASE_LINGER;
 }
 
+/* Whether the preface of HTTP/2 is welcome: where the listener says so, and as the first thing of a connection (RFC 9113 3.3). */
+static bool may_hand_over(const struct h1_conn *h1)
+{
+    return h1->conn.identity.prior_knowledge && h1->conn.group->on_preface != NULL &&
+           h1->conn.requests == 1;
+}
+
 /* Bytes of a WebSocket, as many as there is room for; returns how many. */
 static size_t feed_tunnel(struct h1_conn *h1, const char *data, size_t length)
 {
@@ -176,7 +183,13 @@ static size_t parse(struct h1_conn *h1, char *data, size_t length)
         case H1_EVENT_END:
             on_end(h1);
             break;
-        case H1_EVENT_H2_PREFACE: /* the seam for h2/: this connection would be handed over here */
+        case H1_EVENT_H2_PREFACE:
+            if (may_hand_over(h1)) {
+                h1_hand_over(h1, data + done, length - done);
+                return length;
+            }
+            h1_refuse(h1, h1->parser.error);
+            break;
         case H1_EVENT_FAILED:
             h1_refuse(h1, h1->parser.error);
             break;

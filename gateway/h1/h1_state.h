@@ -84,6 +84,8 @@ void h1_update_wishes(struct h1_conn *h1);
 void h1_close_later(struct h1_conn *h1, enum end_reason reason);
 /* Destroys now: detaches the exchange for `reason`, closes (with a reset if told). h1 stays readable until the turn's end. */
 void h1_destroy(struct h1_conn *h1, enum end_reason reason, bool reset);
+/* The client speaks HTTP/2: the transport goes to group->on_preface, with the preface's first line and the `rest` of what was read. */
+void h1_hand_over(struct h1_conn *h1, const char *rest, size_t length);
 /* Ends the exchange, whose response is finished, and goes on to the next request or to the connection's end. */
 void h1_end_exchange(struct h1_conn *h1);
 /* Shuts our side; lingers when the client may still be sending. */

@@ -25,14 +25,25 @@ void conn_init(struct conn *conn, struct conn_group *group, const struct codec_o
         .id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1,
         .opened_at = loop_now(group->loop),
     };
+    unconfirmed_list_init(&conn->unconfirmed);
     conn_list_append(&group->conns, conn);
+}
+
+void conn_hand_over(struct conn *conn)
+{
+    REQUIRE_OBJECT(conn, CONN_MAGIC);
+    struct exchange *exchange;
+    conn_list_remove(&conn->group->conns, conn);
+    while ((exchange = unconfirmed_list_pop(&conn->unconfirmed)) != NULL) {
+        exchange->charged_to = NULL;
+    }
 }
 
 void conn_done(struct conn *conn)
 {
     REQUIRE_OBJECT(conn, CONN_MAGIC);
     struct conn_group *group = conn->group;
-    conn_list_remove(&group->conns, conn);
+    conn_hand_over(conn);
     if (group->on_closed != NULL) {
         group->on_closed(group, conn, group->on_closed_context);
     }

@@ -27,8 +27,8 @@ struct conn_identity {
     struct slice server_host; /* address or Unix path */
     unsigned server_port;     /* 0: a Unix socket */
     bool unix_peer;
-    bool secure;            /* TLS */
-    bool prior_knowledge;   /* a plain connection on which clients may begin with HTTP/2's preface */
+    bool secure;          /* TLS */
+    bool prior_knowledge; /* a plain connection on which clients may begin with HTTP/2's preface */
     unsigned redirect_port; /* every request is sent to https on this port; 0: not */
     bool trusted_proxy;     /* its Forwarded / X-Forwarded-* fields are believed */
     uint16_t tls_version, tls_cipher;
@@ -49,7 +49,8 @@ struct conn {
     uint64_t opened_at;   /* loop_now */
     uint64_t requests;    /* begun */
     bool draining;
-    struct unconfirmed_list unconfirmed; /* its exchanges that are over for the client but not for their worker */
+    struct unconfirmed_list
+        unconfirmed; /* its exchanges that are over for the client but not for their worker */
     struct list_node in_group;
     struct loop_grave grave;
 };

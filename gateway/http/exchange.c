@@ -44,7 +44,7 @@ static void exchange_free(struct loop_grave *grave)
 
 static void bury_when_alone(struct exchange *exchange)
 {
-    if (exchange->conn == NULL && exchange->worker_half == NULL) {
+    if (exchange->conn == NULL && exchange->worker_half == NULL && !exchange->worker_unconfirmed) {
         loop_bury(exchange->loop, &exchange->grave, exchange_free);
     }
 }
@@ -244,7 +244,12 @@ void exchange_client_half_closed(struct exchange *exchange)
 void exchange_response_sent(struct exchange *exchange, size_t length)
 {
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
-    byteq_consume(&exchange->response_body, length);
+    struct byteq *body = &exchange->response_body;
+    size_t given = body->size - body->unsent; /* a codec may hold bytes by reference meanwhile */
+    if (given < length) {
+        byteq_mark_sent(body, length - given);
+    }
+    byteq_mark_acked(body, length);
     count_buffered(exchange);
     exchange->response_bytes += length;
     if (exchange->worker_half != NULL) {
@@ -268,6 +273,17 @@ void exchange_client_fail(struct exchange *exchange, enum end_reason reason, str
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
     tell_worker_gone(exchange);
     end_for_client(exchange, reason, text);
+}
+
+void exchange_discard(struct exchange *exchange)
+{
+    REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
+    REQUIRE(exchange->worker_half == NULL && exchange->response_state == RESPONSE_NONE &&
+            exchange->head_at == 0);
+    exchange_list_remove(&exchange->conn->group->exchanges, exchange);
+    exchange->conn->requests--;
+    exchange->conn = NULL;
+    bury_when_alone(exchange);
 }
 
 void exchange_client_detach(struct exchange *exchange, enum end_reason reason)
@@ -294,6 +310,10 @@ void exchange_client_detach(struct exchange *exchange, enum end_reason reason)
         access_log_write(exchange->conn->group->access_log, exchange);
     }
     exchange_list_remove(&exchange->conn->group->exchanges, exchange);
+    if (exchange->worker_unconfirmed) {
+        exchange->charged_to = exchange->conn;
+        unconfirmed_list_append(&exchange->conn->unconfirmed, exchange);
+    }
     exchange->conn = NULL;
     byteq_done(&exchange->response_body);
     count_buffered(exchange);
@@ -513,5 +533,25 @@ void exchange_worker_detach(struct exchange *exchange)
     REQUIRE(exchange->worker_half != NULL);
     exchange->worker_half = NULL;
     exchange_request_drop(exchange);
+    bury_when_alone(exchange);
+}
+
+void exchange_worker_unconfirmed(struct exchange *exchange)
+{
+    REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
+    REQUIRE(exchange->worker_half != NULL && !exchange->worker_unconfirmed);
+    exchange->worker_unconfirmed = true;
+    exchange_worker_detach(exchange);
+}
+
+void exchange_worker_confirmed(struct exchange *exchange)
+{
+    REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
+    REQUIRE(exchange->worker_unconfirmed);
+    exchange->worker_unconfirmed = false;
+    if (exchange->charged_to != NULL) {
+        unconfirmed_list_remove(&exchange->charged_to->unconfirmed, exchange);
+        exchange->charged_to = NULL;
+    }
     bury_when_alone(exchange);
 }

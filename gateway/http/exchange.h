@@ -29,8 +29,11 @@ struct exchange {
     struct conn *conn; /* NULL once the client half has detached */
     struct loop *loop;
     const struct exchange_handler *handler;
-    void *codec_stream; /* the codec's own (NULL for h1, where the conn is the stream) */
-    void *worker_half;  /* the handler's own; not NULL = attached */
+    void *codec_stream;      /* the codec's own (NULL for h1, where the conn is the stream) */
+    void *worker_half;       /* the handler's own; not NULL = attached */
+    bool worker_unconfirmed; /* let go, but the worker has not said that it is done */
+    struct conn *charged_to; /* whose list of such exchanges it is in; NULL: none */
+    struct list_node in_unconfirmed;
     struct list_node
         in_group; /* while its client half is attached: admin lists what is under way */
 
@@ -70,6 +73,7 @@ struct exchange {
 };
 
 LIST_DEFINE(exchange_list, struct exchange, in_group);
+LIST_DEFINE(unconfirmed_list, struct exchange, in_unconfirmed);
 
 /* --- the client half: called by codecs --------------------------------------------------------------------------- */
 
@@ -94,6 +98,8 @@ void exchange_response_finished(struct exchange *exchange);
 /* Fails an exchange from the client's side (malformed body, timeouts, limits): the handler is told by on_client_gone, then the
  * client gets the reason's error response if no head was sent yet, otherwise codec_ops.abort is called. `text` as in exchange_fail. */
 void exchange_client_fail(struct exchange *exchange, enum end_reason reason, struct slice text);
+/* Takes back an exchange for which no request was handed over: nothing is logged or counted. */
+void exchange_discard(struct exchange *exchange);
 /* The codec has no more to do with it. With a response not FINISHED the reason must say why (client gone, protocol error ...) and
  * the handler is told by on_client_gone. Writes the access log. The exchange must not be touched afterwards. */
 void exchange_client_detach(struct exchange *exchange, enum end_reason reason);
@@ -134,6 +140,11 @@ void exchange_request_drop(struct exchange *exchange);
 void exchange_fail(struct exchange *exchange, enum end_reason reason, struct slice text);
 /* The handler has no more to do with it (the response is ENDED, or the client is gone); it must not be touched afterwards. */
 void exchange_worker_detach(struct exchange *exchange);
+
+/* Instead of exchange_worker_detach, when the client is gone: it counts in its connection's `unconfirmed` until the worker has confirmed the
+ * end (or is lost), so that resetting streams makes no room for more work. Must not be touched after the second call. */
+void exchange_worker_unconfirmed(struct exchange *exchange);
+void exchange_worker_confirmed(struct exchange *exchange);
 
 /* Whether something can still be sent to the client. */
 static inline bool exchange_client_attached(const struct exchange *exchange)

@@ -143,6 +143,25 @@ struct slice authority_host(struct slice authority)
     return slice_cut(authority, ':', &rest);
 }
 
+/* The authority without a port that says nothing. */
+static struct slice without_default_port(struct slice authority, bool secure)
+{
+    struct slice port = secure ? SLICE(":443") : SLICE(":80");
+    size_t length = authority.length;
+    if (length > port.length &&
+        memcmp(authority.data + length - port.length, port.data, port.length) == 0) {
+        length -= port.length;
+    } else if (length > 0 && authority.data[length - 1] == ':') {
+        length--;
+    }
+    return (struct slice){authority.data, length};
+}
+
+bool authority_equal(struct slice a, struct slice b, bool secure)
+{
+    return slice_equal_nocase(without_default_port(a, secure), without_default_port(b, secure));
+}
+
 /* The lower-case form of a name: the slice itself when it has no capitals. */
 static struct slice lower_name(struct arena *arena, struct slice name)
 {

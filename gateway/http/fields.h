@@ -21,6 +21,8 @@ bool field_value_valid(struct slice value);
 bool field_is_connection_specific(struct slice name);
 /* A legal Host or :authority: reg-name or IP literal, optional port, no userinfo, no path (RFC 9110 7.2, RFC 3986 3.2). */
 bool authority_valid(struct slice authority);
+/* Whether two valid authorities name the same, but for case and a port that is the scheme's own (RFC 9110 4.2.3). */
+bool authority_equal(struct slice a, struct slice b, bool secure);
 /* The host of a valid authority without its port; an IP literal keeps its brackets (RFC 3986 3.2.2). */
 struct slice authority_host(struct slice authority);
 

@@ -52,4 +52,19 @@ struct h1_settings {
     uint64_t read_buffer;        /* 16 KiB: bounds pipelined read-ahead */
 };
 
+struct h2_settings {
+    uint64_t max_concurrent_streams; /* 100 */
+    uint64_t stream_window;          /* at most http_settings.window is used */
+    uint64_t connection_window;      /* request bytes held per connection, 1 MiB */
+    uint64_t header_table;           /* HPACK, 4 KiB, both directions */
+    uint64_t continuations_max;      /* CONTINUATION frames of a header block */
+    uint64_t settings_entries_max;   /* of a SETTINGS frame */
+    uint64_t acks_max;               /* of SETTINGS and PING that wait for the socket */
+    uint64_t outbound_queue_max;     /* frames that wait for the socket */
+    uint64_t reset_burst,
+        reset_rate; /* streams reset, by the client or because of it; per second */
+    uint64_t glitch_burst, glitch_rate; /* frames that are legal and of no use */
+    uint64_t settings_ack_timeout;
+};
+
 #endif

@@ -32,10 +32,8 @@ static const struct row rows[] = {
      "than TAB (U+0009) are explicitly prohibited\n"},
     {"[gatway]\n" MINIMAL,
      "t.toml:1:2: there is no section \"gatway\"; did you mean \"gateway\"?\n"},
-    {"[http2]\n" MINIMAL,
-     "t.toml:1:2: [http2]: this version speaks only http/1.1; leave the section out\n"},
     {"[http3]\nearly_data = true\n" MINIMAL,
-     "t.toml:1:2: [http3]: this version speaks only http/1.1; leave the section out\n"},
+     "t.toml:1:2: [http3]: this version speaks only h2 and http/1.1; leave the section out\n"},
     {"[websocket]\n" MINIMAL,
      "t.toml:1:2: [websocket]: this version has no WebSocket; leave the section out\n"},
     {"[statsd]\n" MINIMAL, "t.toml:1:2: [statsd]: this version has no StatsD; use [admin] http "
@@ -297,12 +295,14 @@ static const struct row rows[] = {
      "t.toml:3:7: listen[0].tls needs a certificate; write [tls] certificates = [{ cert = "
      "\"cert.pem\", key = \"key.pem\" }]\n"},
     {"[[listen]]\nbind = \"*:1\"\nprotocols = [\"h3\", \"http/1.1\"]\n[apps.main]\n",
-     "t.toml:3:14: listen[0].protocols has \"h3\", but this version speaks only http/1.1; write "
-     "[\"http/1.1\"]\n"},
+     "t.toml:3:14: listen[0].protocols has \"h3\", but this version speaks only h2 and http/1.1; "
+     "write [\"h2\", \"http/1.1\"] or one of them\n"},
     {"[[listen]]\nbind = \"*:1\"\nprotocols = []\n[apps.main]\n",
-     "t.toml:3:13: listen[0].protocols is empty; write [\"http/1.1\"]\n"},
+     "t.toml:3:13: listen[0].protocols is empty; write [\"h2\", \"http/1.1\"] or "
+     "one of them\n"},
     {"[[listen]]\nbind = \"*:1\"\nprotocols = [\"spdy\"]\n[apps.main]\n",
-     "t.toml:3:14: listen[0].protocols has \"spdy\"; write [\"http/1.1\"]\n"},
+     "t.toml:3:14: listen[0].protocols has \"spdy\"; write [\"h2\", \"http/1.1\"] "
+     "or one of them\n"},
     {"[[listen]]\nbind = \"*:1\"\nproxy_protocol = \"v3\"\n[apps.main]\n",
      "t.toml:3:18: listen[0].proxy_protocol is \"v3\"; write \"off\", \"v1\", \"v2\" or \"any\"\n"},
     {"[[listen]]\nbind = \"*:1\"\nbacklog = 0\n[apps.main]\n",

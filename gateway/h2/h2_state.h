@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state of one HTTP/2 connection and its streams, shared by the files of h2/: h2_conn.c (life, codec_ops), h2_session.c (the
+ * library's session), h2_read.c and h2_scan.c (bytes from the client), h2_callbacks.c (what the library says), h2_head.c (request
+ * heads), h2_stream.c (streams), h2_respond.c (responses), h2_flush.c (bytes to the client), h2_guard.c (floods), h2_timers.c (deadlines).
+ * Nobody else includes it.
+ */
+#ifndef GATEWAY_H2_H2_STATE_H
+#define GATEWAY_H2_H2_STATE_H
+
+#include <nghttp2/nghttp2.h>
+
+#include "base/byteq.h"
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "h2/h2_conn.h"
+#include "h2/h2_guard.h"
+#include "h2/h2_head.h"
+#include "h2/h2_scan.h"
+#include "http/exchange.h"
+#include "http/pace.h"
+#include "net/transport.h"
+
+#define H2_CONN_MAGIC UINT32_C(0x48324330)
+#define H2_STREAM_MAGIC UINT32_C(0x48325330)
+
+/* How many bytes of frames wait for the socket at most (and one frame more): what priorities no longer reach. */
+#define H2_OUT_HIGH 65536
+
+/* H2_PHASES(PHASE): name, what it means. */
+#define H2_PHASES(PHASE)                                                                           \
+    PHASE(OPEN, "frames are read and written")                                                     \
+    PHASE(ENDING, "nothing more is read: what is queued (a GOAWAY) is written, then our side is "  \
+                  "shut")                                                                          \
+    PHASE(LINGER, "our side is shut: reading until the client shuts his, so that no reset meets "  \
+                  "what was written")                                                              \
+    PHASE(CLOSING, "to be destroyed in the flush")                                                 \
+    PHASE(DEAD, "destroyed, memory goes at the end of the turn")
+
+enum h2_phase {
+#define PHASE(name, meaning) H2_PHASE_##name,
+    H2_PHASES(PHASE)
+#undef PHASE
+        H2_PHASE_COUNT
+};
+
+/* The two steps of a graceful end (RFC 9113 6.8). */
+enum h2_drain {
+    H2_DRAIN_NONE,
+    H2_DRAIN_NOTICE, /* GOAWAY(2^31-1) and a PING are out: requests under way to us are still taken */
+    H2_DRAIN_FINAL   /* GOAWAY(last) */
+};
+
+struct h2_conn;
+
+/* A stream, from its HEADERS until the library has closed it and none of its bytes waits for the socket. */
+struct h2_stream {
+    uint32_t magic;
+    int32_t id;
+    struct h2_conn *h2;
+    struct exchange *exchange; /* NULL once its client half was detached */
+    struct list_node in_conn, in_work;
+    size_t unconsumed; /* body bytes received that nobody has taken yet */
+    struct byteq held; /* those that the exchange had no room for */
+    bool giving;       /* what is held is being given to the exchange */
+    unsigned marks;    /* of it in the output */
+    struct pace body_pace, write_pace;
+    enum end_reason cut_reason; /* not END_NONE: to be detached for it */
+    uint32_t close_code;        /* `closed` */
+    bool asked;                 /* the request head was handed over or refused */
+    bool remote_ended;          /* the client's END_STREAM has come */
+    bool deferred;              /* the library waits for nghttp2_session_resume_data */
+    bool answering;             /* the final head was given to the library */
+    bool end_sent;              /* END_STREAM is in the output */
+    bool reset_in, reset_out;   /* RST_STREAM */
+    bool closed;                /* the library knows it no more */
+    struct loop_grave grave;
+};
+
+LIST_DEFINE(h2_stream_list, struct h2_stream, in_conn);
+LIST_DEFINE(h2_work_list, struct h2_stream, in_work);
+
+/* A frame of a stream in the output: what happens once the socket has taken the bytes up to `at`. */
+struct h2_mark {
+    uint64_t at; /* on the scale of out_queued */
+    struct h2_stream *stream;
+    uint32_t body; /* bytes of response_body */
+    bool end;
+};
+
+struct h2_conn {
+    uint32_t magic;
+    enum h2_phase phase;
+    struct conn conn;
+    struct transport *transport;
+    const struct h2_settings *settings;
+    nghttp2_session *session;
+    struct h2_scan scan;
+    struct h2_guard guard;
+    struct h2_block block; /* the header block being read: RFC 9113 4.3 allows one at a time */
+    struct h2_stream_list streams;
+    struct h2_work_list work; /* streams to be looked at once the library has returned */
+    size_t open;              /* streams with an exchange */
+    struct byteq out;         /* frames on their way to the socket */
+    uint64_t out_queued, out_written;
+    struct h2_mark *marks; /* a ring, oldest at mark_first */
+    size_t mark_first, mark_count, mark_capacity;
+    uint64_t unconsumed; /* request bytes received that nobody has taken yet, all streams */
+    uint64_t owed;       /* request bytes whose connection credit was not given back yet */
+    struct pace write_pace;
+    uint64_t write_seen; /* bytes that had reached the client's system at the last look */
+    struct loop_dirty dirty;
+    struct loop_resume resume;
+    struct loop_timer timer;
+    uint64_t settings_sent_at; /* 0: acknowledged */
+    uint64_t block_since;      /* the open header block's first byte; 0: none */
+    uint64_t idle_since;       /* no stream is open; 0: one is */
+    uint64_t linger_since, notice_at;
+    enum h2_drain drain;
+    enum end_reason close_reason; /* CLOSING; or of what ends with the session */
+    bool in_library;              /* inside nghttp2: nothing is freed, read or sent */
+    bool client_shut;             /* FIN was read */
+    bool want_write;
+    bool wanted, wanted_write; /* transport_want was called, with: */
+    enum transport_reading wanted_reading;
+};
+
+/* --- h2_conn.c --- */
+
+/* The only writer of `phase`. */
+void h2_set_phase(struct h2_conn *h2, enum h2_phase phase);
+/* Tells the transport what is wanted now; destroys the connection when that fails. */
+void h2_update_wishes(struct h2_conn *h2);
+/* Destroys in this turn's flush; exchanges under way end for `reason`. */
+void h2_close_later(struct h2_conn *h2, enum end_reason reason);
+/* Destroys now; h2 stays readable until the turn's end. Not inside the library. */
+void h2_destroy(struct h2_conn *h2, enum end_reason reason, bool reset);
+/* Ends the session with a GOAWAY of this code (RFC 9113 5.4.1): nothing more is read, what is under way ends for `reason`. */
+void h2_terminate(struct h2_conn *h2, uint32_t code, enum end_reason reason, const char *what);
+/* Says that the end is near, or (`final`) which streams were the last; RFC 9113 6.8. */
+void h2_begin_drain(struct h2_conn *h2, bool final);
+/* Shuts our side once everything is written; lingers while the client may still be sending. */
+void h2_shut(struct h2_conn *h2);
+/* Marks for the flush. */
+void h2_mark_dirty(struct h2_conn *h2);
+/* One rate-limited line about this client at level info. */
+void h2_log(const struct h2_conn *h2, const char *what);
+
+/* --- h2_session.c --- */
+
+/* Makes the session and queues our SETTINGS. */
+enum error h2_session_new(struct h2_conn *h2) MUST_CHECK;
+
+/* --- h2_callbacks.c --- */
+
+void h2_callbacks_set(nghttp2_session_callbacks *callbacks);
+
+/* --- h2_read.c --- */
+
+/* Reads what there is, within a budget, and hands it to the session. */
+void h2_read(struct h2_conn *h2);
+/* Hands bytes to the session; false when the connection is over. */
+bool h2_feed(struct h2_conn *h2, const uint8_t *data, size_t length) MUST_CHECK;
+/* Whether bytes are taken from the socket now. */
+bool h2_wants_bytes(const struct h2_conn *h2);
+
+/* --- h2_stream.c --- */
+
+/* A new stream with its exchange for a HEADERS frame; NULL when memory is out. */
+struct h2_stream *h2_stream_new(struct h2_conn *h2, int32_t id) MUST_CHECK;
+/* The request head is complete (h2->block): checked and handed over, or refused. */
+void h2_stream_head(struct h2_stream *stream);
+/* Body bytes have come. */
+void h2_stream_body(struct h2_stream *stream, const uint8_t *data, size_t length);
+/* The request is complete. */
+void h2_stream_ended(struct h2_stream *stream);
+/* Answers a bad request if that is still possible, else resets the stream. */
+void h2_stream_refuse(struct h2_stream *stream, unsigned status, const char *text);
+/* Resets the stream; its exchange ends for `reason` as soon as the library has returned. */
+void h2_stream_reset(struct h2_stream *stream, uint32_t code, enum end_reason reason);
+/* Puts it on the list of streams to be looked at. */
+void h2_stream_work(struct h2_stream *stream);
+/* Looks at them: ends what has ended. Not inside the library. */
+void h2_settle(struct h2_conn *h2);
+/* `length` body bytes of a stream were taken (codec_ops.consumed). */
+void h2_stream_consumed(struct h2_stream *stream, size_t length);
+/* `length` bytes of DATA came for a stream that does not want them. */
+void h2_credit_back(struct h2_conn *h2, size_t length);
+/* Ends all exchanges for `reason` (the session is over); the streams are freed with their marks. */
+void h2_streams_end(struct h2_conn *h2, enum end_reason reason);
+
+/* --- h2_respond.c --- */
+
+/* The codec_ops of responses. */
+enum error h2_send_head(struct exchange *exchange, const struct response_head *head, bool end);
+void h2_resume_body(struct exchange *exchange);
+
+/* --- h2_flush.c --- */
+
+/* Writes what can be written; the loop's flush. */
+enum loop_flush h2_flush(struct loop_dirty *dirty);
+/* Remembers what to do when the socket has taken the output up to here. */
+enum error h2_push_mark(struct h2_stream *stream, size_t body, bool end) MUST_CHECK;
+/* Forgets all marks. */
+void h2_drop_marks(struct h2_conn *h2);
+
+/* --- h2_timers.c --- */
+
+void h2_timers_init(struct h2_conn *h2);
+void h2_timers_done(struct h2_conn *h2);
+/* Sets the timer when something has to be watched and it is not set. */
+void h2_timers_arm(struct h2_conn *h2);
+/* The socket is full (`blocked`), or took what there was. */
+void h2_timers_write(struct h2_conn *h2, bool blocked);
+
+static inline struct h2_conn *h2_of_conn(struct conn *conn)
+{
+    struct h2_conn *h2 = LIST_CONTAINER(conn, struct h2_conn, conn);
+    REQUIRE_OBJECT(h2, H2_CONN_MAGIC);
+    return h2;
+}
+
+static inline struct h2_stream *h2_stream_of(const struct exchange *exchange)
+{
+    struct h2_stream *stream = exchange->codec_stream;
+    REQUIRE_OBJECT(stream, H2_STREAM_MAGIC);
+    return stream;
+}
+
+/* Whether the connection is on its way out and nothing may be started on it. */
+static inline bool h2_is_over(const struct h2_conn *h2)
+{
+    return h2->phase != H2_PHASE_OPEN;
+}
+
+static inline const struct http_settings *h2_http_settings(const struct h2_conn *h2)
+{
+    return h2->conn.group->settings;
+}
+
+#endif
