@@ -396,9 +396,48 @@ static void use_channel(struct input *in)
     }
 }
 
+/* A byte with a descriptor, which no frame but FILE may bring (SPEC R5). */
+static void put_descriptor(struct input *in)
+{
+    uint8_t byte = take(in);
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {.bytes = {0}};
+    struct iovec vector = {&byte, 1};
+    struct msghdr message = {.msg_iov = &vector,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &f.fd, sizeof(int));
+    (void)!sendmsg(f.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    f.raw = true;
+}
+
+/* What the worker's end of the socket does besides frames. */
+static void use_socket(struct input *in)
+{
+    if (take(in) % 4 == 0) {
+        shutdown(f.fd, SHUT_WR);
+    } else {
+        put_descriptor(in);
+    }
+}
+
 static void step(struct input *in)
 {
-    switch (take(in) % 12) {
+    uint8_t what = take(in);
+
+    if (what >= 0xf0) {
+        use_socket(in);
+        return;
+    }
+    switch (what % 12) {
     case 0: {
         size_t length = take(in);
         length = length < in->left ? length : in->left;
@@ -498,7 +537,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input in = {.at = data, .left = size};
 
     if (f.loop == NULL) {
-        log_set_level(LOG_ERROR);
+        const char *text = NULL;
+        const struct log_settings log = {.level = LOG_WARNING, .error = SLICE("/dev/null")};
+        REQUIRE(log_open(&log, &text) == ERROR_NONE); /* formatted, not shown */
         f.loop = loop_new(0, &loop_settings);
         REQUIRE(f.loop != NULL);
         turn();
