@@ -238,66 +238,75 @@ static struct slice inline_body(struct forward *forward, bool expect)
     return (struct slice){app_loop->body, length};
 }
 
+/* What follows an opened stream. */
+static void sent_to(struct forward *forward, struct pool_link *link, size_t length, bool end)
+{
+    struct exchange *exchange = forward->exchange;
+    if (channel_stream_id(forward->stream) >= FRAME_MAX_STREAM_ID) {
+        atomic_store_explicit(&link->worker->in_loop[forward->app_loop->index].replaceable, true,
+                              memory_order_relaxed);
+    }
+    forward->link = link;
+    forward->phase = FORWARD_SENT;
+    forward->sent = length;
+    forward->end_sent = end;
+    if (forward->waiter.again) {
+        forward->waited += loop_now(forward->app_loop->loop) - forward->waiting_since;
+    }
+    exchange->worker_pid = (int)link->worker->pid;
+    exchange->dispatched_at = loop_now(forward->app_loop->loop);
+    exchange_request_taken(exchange, length);
+    if (exchange->request_body.unsent > 0) {
+        channel_stream_want_send(forward->stream);
+    }
+    if (forward->eof_owed && end) {
+        forward->eof_owed = false;
+        channel_stream_disconnect(forward->stream, FRAME_ERROR_CLIENT_EOF);
+    }
+    forward_set_timer(forward);
+}
+
+/* The head, with what there is of the body, as a stream on the link. */
+static void open_stream(struct forward *forward, struct pool_link *link)
+{
+    const struct exchange *exchange = forward->exchange;
+    /* Once the client was told to go on, or has begun to send, the body comes without being asked for. */
+    bool expect = exchange->request.expect_continue && !exchange->continue_sent &&
+                  exchange->request_bytes == 0;
+    struct slice body = inline_body(forward, expect);
+    bool end = exchange->request_end && body.length == exchange->request_body.unsent;
+    struct channel_request request = {
+        .head = {forward->app_loop->head.data, forward->app_loop->head.length},
+        .body = body,
+        .end = end,
+        .expect = expect && !end,
+    };
+    forward->stream = channel_open(link->channel, &request, &forward_stream_ops, forward);
+    if (forward->stream != NULL) {
+        sent_to(forward, link, body.length, end);
+    } else {
+        pool_release(link);
+        forward_fail(forward, END_NO_MEMORY, "no memory to place the request");
+    }
+}
+
 static void on_place(struct pool_waiter *waiter, struct pool_link *link)
 {
     struct forward *forward = LIST_CONTAINER(waiter, struct forward, waiter);
     REQUIRE_OBJECT(forward, FORWARD_MAGIC);
     struct exchange *exchange = forward->exchange;
-    enum error error = write_head(forward, link);
-    if (error == ERROR_NONE &&
-        forward->app_loop->head.length > forward->app_loop->apps->settings.ipc->max_frame) {
+    if (write_head(forward, link) != ERROR_NONE) {
+        pool_release(link);
+        forward_fail(forward, END_NO_MEMORY, "no memory to place the request");
+    } else if (forward->app_loop->head.length > forward->app_loop->apps->settings.ipc->max_frame) {
         pool_release(link);
         METRIC_INCREMENT(limit_header_block);
         forward_over(forward);
         exchange_worker_detach(exchange);
         respond_status(exchange, 431, "The request's target and fields are too large.");
-        return;
+    } else {
+        open_stream(forward, link);
     }
-    struct channel_stream *stream = NULL;
-    /* Once the client was told to go on, or has begun to send, the body comes without being asked for. */
-    bool expect = exchange->request.expect_continue && !exchange->continue_sent &&
-                  exchange->request_bytes == 0;
-    struct slice body = {NULL, 0};
-    bool end = false;
-    if (error == ERROR_NONE) {
-        body = inline_body(forward, expect);
-        end = exchange->request_end && body.length == exchange->request_body.unsent;
-        struct channel_request request = {
-            .head = {forward->app_loop->head.data, forward->app_loop->head.length},
-            .body = body,
-            .end = end,
-            .expect = expect && !end,
-        };
-        stream = channel_open(link->channel, &request, &forward_stream_ops, forward);
-    }
-    if (stream == NULL) {
-        pool_release(link);
-        forward_fail(forward, END_NO_MEMORY, "no memory to place the request");
-        return;
-    }
-    if (channel_stream_id(stream) >= FRAME_MAX_STREAM_ID) {
-        atomic_store_explicit(&link->worker->in_loop[forward->app_loop->index].replaceable, true,
-                              memory_order_relaxed);
-    }
-    forward->stream = stream;
-    forward->link = link;
-    forward->phase = FORWARD_SENT;
-    forward->sent = body.length;
-    forward->end_sent = end;
-    if (waiter->again) {
-        forward->waited += loop_now(forward->app_loop->loop) - forward->waiting_since;
-    }
-    exchange->worker_pid = (int)link->worker->pid;
-    exchange->dispatched_at = loop_now(forward->app_loop->loop);
-    exchange_request_taken(exchange, body.length);
-    if (exchange->request_body.unsent > 0) {
-        channel_stream_want_send(stream);
-    }
-    if (forward->eof_owed && end) {
-        forward->eof_owed = false;
-        channel_stream_disconnect(stream, FRAME_ERROR_CLIENT_EOF);
-    }
-    forward_set_timer(forward);
 }
 
 static void on_expire(struct pool_waiter *waiter, enum end_reason reason)
@@ -376,6 +385,22 @@ void forward_client_gone(struct forward *forward, bool half_closed)
     if (forward->stream != NULL) {
         channel_stream_disconnect(forward->stream, FRAME_ERROR_CLIENT_GONE);
     }
+    /* Where a connection carries many requests, one that was given up counts until its worker is done with it (CVE-2023-44487). */
+    if (forward->stream != NULL && exchange->request.version >= HTTP_2) {
+        forward->phase = FORWARD_UNCONFIRMED;
+        loop_timer_clear(&forward->timer);
+        exchange_worker_unconfirmed(exchange);
+        return;
+    }
     forward_over(forward);
     exchange_worker_detach(exchange);
+}
+
+void forward_confirmed(struct forward *forward)
+{
+    REQUIRE_OBJECT(forward, FORWARD_MAGIC);
+    REQUIRE(forward->phase == FORWARD_UNCONFIRMED && forward->stream == NULL);
+    struct exchange *exchange = forward->exchange;
+    forward_over(forward);
+    exchange_worker_confirmed(exchange);
 }

@@ -10,10 +10,11 @@
 #include "http/exchange.h"
 
 enum forward_phase {
-    FORWARD_WAITING,  /* in the pool's queue */
-    FORWARD_SENT,     /* REQUEST is with a worker, no final RESPONSE yet */
-    FORWARD_ANSWERED, /* the final head has come */
-    FORWARD_OVER      /* let go by both sides, on its way to the graveyard */
+    FORWARD_WAITING,     /* in the pool's queue */
+    FORWARD_SENT,        /* REQUEST is with a worker, no final RESPONSE yet */
+    FORWARD_ANSWERED,    /* the final head has come */
+    FORWARD_UNCONFIRMED, /* the client is gone; the worker was told and has not said DONE */
+    FORWARD_OVER         /* let go by both sides, on its way to the graveyard */
 };
 
 struct forward {
@@ -46,6 +47,8 @@ void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct 
 void forward_body(struct forward *forward);
 void forward_released(struct forward *forward, size_t length);
 void forward_client_gone(struct forward *forward, bool half_closed);
+/* The worker has confirmed the end of a request whose client is gone, or is lost. */
+void forward_confirmed(struct forward *forward);
 /* For forward_retry.c and forward_response.c: ends the exchange with a reason, lets the stream go, buries the forward. */
 void forward_fail(struct forward *forward, enum end_reason reason, const char *text);
 /* Lets the stream go without a word to the exchange (it was already told). */

@@ -201,6 +201,10 @@ static void on_gone(void *user, const struct channel_gone *gone)
 {
     struct forward *forward = user;
     forward->stream = NULL;
+    if (forward->phase == FORWARD_UNCONFIRMED) {
+        forward_confirmed(forward);
+        return;
+    }
     if (gone->end != CHANNEL_END_RESET) {
         forward_lost(forward, gone);
         return;
