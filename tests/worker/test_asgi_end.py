@@ -12,6 +12,8 @@ import pytest
 from asgi_worker.protocol.constants import (
     ERROR_APP_EXCEPTION,
     ERROR_APP_INCOMPLETE,
+    ERROR_CANCEL,
+    ERROR_CLIENT_EOF,
     ERROR_CLIENT_GONE,
     FLAG_END_STREAM,
     FRAME_DONE,
@@ -242,3 +244,94 @@ def test_each_request_has_a_context_of_its_own() -> None:
 
     serve(app, test)
     assert seen == ["unset", "/a", "unset", "/b"]
+
+
+# A half-closed client: closed altogether looks the same until something is written
+
+
+@pytest.mark.parametrize("when", ["after the start", "before the start"])
+def test_rule_21_silent_response_to_a_half_closed_client_is_cancelled(when: str) -> None:
+    async def test(bench: Bench) -> None:
+        go = asyncio.Event()
+        cancelled = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if when == "before the start":
+                await go.wait()
+            await send(START)
+            await send(body(b"data", True))
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+        bench.service.app = app
+        exchange = bench.peer.request()
+        await bench.settled()
+        bench.peer.disconnect(exchange, ERROR_CLIENT_EOF)
+        await bench.settled()
+        go.set()
+        await wait(cancelled)
+        await bench.until(lambda: exchange.done)
+        assert (exchange.status, exchange.body) == (200, b"data")
+        assert exchange.reset == ERROR_CANCEL
+        assert bench.log.texts(logging.ERROR) == []
+
+    serve(exchange_of, test, disconnect_grace=0.01)
+
+
+def test_rule_21_half_closed_client_gets_a_response_that_goes_on() -> None:
+    """Many graces long: messages come, then the client has yet to read."""
+
+    async def test(bench: Bench) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send(START)
+            for _ in range(20):
+                await asyncio.sleep(0.02)
+                await send(body(b"x" * 10, True))
+            await send(body(b"y" * 100_000))  # more than the window
+
+        bench.service.app = app
+        exchange = bench.peer.request()
+        await bench.settled()
+        bench.peer.disconnect(exchange, ERROR_CLIENT_EOF)
+        await bench.until(lambda: len(exchange.body) > 60_000)
+        await asyncio.sleep(0.5)
+        assert exchange.reset is None
+        bench.peer.window(exchange, 60_000)
+        await bench.until(lambda: exchange.done)
+        assert exchange.body == b"x" * 200 + b"y" * 100_000
+
+    serve(exchange_of, test, auto_credit=False, disconnect_grace=0.2)
+
+
+def test_rule_21_half_closed_then_gone_is_cancelled_once() -> None:
+    async def test(bench: Bench) -> None:
+        cancels: list[int] = []
+        cancelled = asyncio.Event()
+        go = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send(START)
+            for _ in range(2):
+                try:
+                    await go.wait()
+                except asyncio.CancelledError:
+                    cancels.append(1)
+                    cancelled.set()
+
+        bench.service.app = app
+        exchange = bench.peer.request()
+        await bench.settled()
+        bench.peer.disconnect(exchange, ERROR_CLIENT_EOF)
+        await bench.flush()
+        bench.peer.disconnect(exchange, ERROR_CLIENT_GONE)
+        exchange.gone = True
+        await wait(cancelled)
+        await asyncio.sleep(0.05)  # many times the grace
+        assert cancels == [1]
+        go.set()
+        await bench.until(lambda: exchange.done)
+
+    serve(exchange_of, test, disconnect_grace=0.005)

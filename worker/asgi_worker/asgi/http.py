@@ -61,9 +61,11 @@ class HttpCycle:
         "credit_waiters",
         "disconnected",
         "gone",
+        "half_closed",
         "head",
         "hints",
         "link",
+        "moved",
         "no_body",
         "phase",
         "receive_waiters",
@@ -98,6 +100,8 @@ class HttpCycle:
         self.request_read = False  # the application was given more_body False
         self.disconnected = False  # receive() says so
         self.gone = False  # send() says so as well
+        self.half_closed = False  # the client has closed its sending side
+        self.moved = False  # a body message came since the last look at a half-closed client
         self.receive_waiters: list[asyncio.Future[None]] | None = None
         # the response
         self.phase = START
@@ -244,6 +248,8 @@ class HttpCycle:
         self.status = status
         self.head = head
         self.phase = BODY
+        if self.half_closed:
+            self._watch_silence()
         if self.task is not None:
             self.link.hold(self)
 
@@ -315,6 +321,7 @@ class HttpCycle:
     async def _write(self, body: Buffer, end: bool) -> None:
         """Queue body bytes as credit allows, waiting for more of it when there is none."""
         session, stream = self.session, self.stream
+        self.moved = True
         while True:
             if end and self._hold(body):
                 return
@@ -489,18 +496,23 @@ class HttpCycle:
             self.on_gone()
 
     def on_disconnect(self, code: int) -> None:
-        """Take DISCONNECT: a half-close only shows in receive()."""
+        """Take DISCONNECT: a half-close shows in receive(), and ends a response gone silent."""
         if code == ERROR_CLIENT_GONE:
             self.on_gone()
-        else:
-            self.disconnected = True
+        elif not self.half_closed:
+            self.half_closed = self.disconnected = True
             self._wake_receivers()
+            if self.phase != START:
+                self._watch_silence()
 
     def on_gone(self) -> None:
         """Nothing can be delivered any more: tell the application, cancel it after the grace."""
         if self.gone:
             return
         self.gone = self.disconnected = True
+        if self.half_closed and self.timer is not None and not self.cancelled:
+            self.timer.cancel()  # of _watch_silence(): from now on it is about leaving
+            self.timer = None
         self._wake_receivers()
         _wake(self.credit_waiters)
         if self.phase != START or self.service.cancel_policy is CancelPolicy.ALWAYS:
@@ -520,8 +532,26 @@ class HttpCycle:
     def _arm_cancel(self) -> None:
         # A complete response with work behind it (a background task) is nobody's to cancel.
         never = self.service.cancel_policy is CancelPolicy.NEVER or self.phase == COMPLETE
-        if not never and self.timer is None:
+        if not never and self.timer is None and not self.cancelled:
             self.timer = self.link.loop.call_later(self.service.grace, self.cancel)
+
+    def _watch_silence(self) -> None:
+        """Look after a grace whether anything was sent to the half-closed client.
+
+        A client that has closed altogether looks the same until something is written to it. An
+        event stream that has nothing to write would wait for ever (rule 21).
+        """
+        if self.service.cancel_policy is not CancelPolicy.NEVER and self.timer is None:
+            self.moved = False
+            self.timer = self.link.loop.call_later(self.service.grace, self._silent)
+
+    def _silent(self) -> None:
+        self.timer = None
+        if self.phase in (BODY, TRAILERS):
+            if self.moved or self.credit_waiters:  # it sends, or the client has yet to read
+                self._watch_silence()
+            else:
+                self.cancel()
 
     def _wake_receivers(self) -> None:
         _wake(self.receive_waiters)
