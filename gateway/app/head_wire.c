@@ -29,11 +29,23 @@ static struct slice version_text(enum http_version version)
     return SLICE("");
 }
 
+/* Whether a name begins so. "_" counts as "-": apps that see fields by their CGI names cannot tell one from the other. */
+static bool begins_like(struct slice name, struct slice start)
+{
+    size_t i = 0;
+    while (i < start.length && i < name.length &&
+           (name.data[i] == '_' ? '-' : name.data[i]) == start.data[i]) {
+        i++;
+    }
+    return i == start.length;
+}
+
 /* Fields by which a proxy speaks of its client; from anybody else they are a forgery (threat model, row 21). */
 static bool is_forwarded(struct slice name)
 {
-    return slice_equal(name, SLICE("forwarded")) || slice_equal(name, SLICE("x-real-ip")) ||
-           slice_starts_with(name, SLICE("x-forwarded-"));
+    return slice_equal(name, SLICE("forwarded")) ||
+           (name.length == SLICE("x-real-ip").length && begins_like(name, SLICE("x-real-ip"))) ||
+           begins_like(name, SLICE("x-forwarded-"));
 }
 
 /* The value that the worker sees: a trusted proxy may have said another host. */
