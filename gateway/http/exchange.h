@@ -34,18 +34,15 @@ struct exchange {
     bool worker_unconfirmed; /* let go, but the worker has not said that it is done */
     struct conn *charged_to; /* whose list of such exchanges it is in; NULL: none */
     struct list_node in_unconfirmed;
-    struct list_node
-        in_group; /* while its client half is attached: admin lists what is under way */
+    struct list_node in_group; /* while its client half is attached: what is under way */
 
     struct arena arena;
     struct request_head request;
-    struct byteq
-        request_body; /* unsent: not yet with the worker; sent but unacked: kept for a replay */
+    struct byteq request_body; /* sent but unacked: with the worker, kept for a replay */
     uint64_t request_body_max; /* bytes; set with the head */
     bool request_end;          /* the whole request body has arrived */
     bool client_half_closed;
-    bool
-        request_body_dropped; /* nobody wants the rest of the request body (early response): codecs drain or stop it */
+    bool request_body_dropped; /* nobody wants the rest of it: codecs drain or stop it */
 
     enum exchange_response_state response_state;
     struct response_head response;
@@ -81,10 +78,9 @@ LIST_DEFINE(unconfirmed_list, struct exchange, in_unconfirmed);
 struct exchange *exchange_new(struct conn *conn) MUST_CHECK;
 /* Hands a complete request over (exchange->request is filled): counts it and calls the handler. */
 void exchange_request_head(struct exchange *exchange);
-/* How many body bytes the exchange can take now; the codec stops reading at 0 and goes on at codec_ops.consumed. When the body is
- * dropped this is SIZE_MAX: bytes are counted and thrown away. */
+/* How many body bytes it can take now; the codec stops at 0 and goes on at codec_ops.consumed. SIZE_MAX: they are dropped. */
 size_t exchange_request_room(const struct exchange *exchange);
-/* Body bytes (at most room). ERROR_LIMIT: more than body_size (the exchange has answered 413); ERROR_NO_MEMORY. */
+/* Body bytes (at most room). ERROR_LIMIT: more than body_size (413 was answered); ERROR_NO_MEMORY. */
 enum error exchange_request_body(struct exchange *exchange, const void *data,
                                  size_t length) MUST_CHECK;
 /* The request body is complete. */
@@ -108,8 +104,7 @@ void exchange_client_detach(struct exchange *exchange, enum end_reason reason);
 
 /* Attaches the handler's state (not NULL). Once. */
 void exchange_worker_attach(struct exchange *exchange, void *worker_half);
-/* An informational head (100 .. 199, not 101), checked. ERROR_CLOSED when the client is gone or the final head was sent; ignored for
- * HTTP/1.0 clients. */
+/* An informational head (100 .. 199, not 101), checked. ERROR_CLOSED: no client, or after the final head. Not sent to HTTP/1.0. */
 enum error exchange_respond_info(struct exchange *exchange,
                                  const struct response_head *head) MUST_CHECK;
 /* The worker asks for the body of an `Expect: 100-continue` request: sends 100 once, unless the body came or a response began. */

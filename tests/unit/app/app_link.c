@@ -18,6 +18,7 @@
 void app_link_send(struct app_link *link, struct frame frame, const void *payload, size_t length)
 {
     uint8_t header[FRAME_HEADER_SIZE];
+    REQUIRE(link->fd >= 0);
     frame.length = (uint32_t)length;
     frame_encode(header, &frame);
     char *bytes = malloc(sizeof header + length);
@@ -216,8 +217,8 @@ struct frame app_link_dial_child(struct app_fixture *fixture, struct app_link *l
         ssize_t written = link_connect(fixture, link) == 0 ? write(told[1], "c", 1) : 0;
         close(link->fd);
         close(told[1]);
-        while (written == 1) {
-            pause();
+        if (written == 1) {
+            pause(); /* until it is killed */
         }
         _exit(1);
     }

@@ -88,17 +88,17 @@ TEST(a_request_that_was_not_started_by_a_dead_worker_is_placed_again)
 TEST(started_requests_are_placed_again_as_retry_and_method_allow)
 {
     static const struct {
-        enum app_retry retry;
         const char *method;
+        enum app_retry retry;
         bool again;
     } rows[] = {
-        {APP_RETRY_NEVER, "GET", false},        {APP_RETRY_UNSTARTED, "GET", false},
-        {APP_RETRY_SAFE, "GET", true},          {APP_RETRY_SAFE, "HEAD", true},
-        {APP_RETRY_SAFE, "OPTIONS", true},      {APP_RETRY_SAFE, "PUT", false},
-        {APP_RETRY_SAFE, "DELETE", false},      {APP_RETRY_SAFE, "POST", false},
-        {APP_RETRY_IDEMPOTENT, "GET", true},    {APP_RETRY_IDEMPOTENT, "PUT", true},
-        {APP_RETRY_IDEMPOTENT, "DELETE", true}, {APP_RETRY_IDEMPOTENT, "POST", false},
-        {APP_RETRY_IDEMPOTENT, "PATCH", false}, {APP_RETRY_IDEMPOTENT, "get", false},
+        {"GET", APP_RETRY_NEVER, false},        {"GET", APP_RETRY_UNSTARTED, false},
+        {"GET", APP_RETRY_SAFE, true},          {"HEAD", APP_RETRY_SAFE, true},
+        {"OPTIONS", APP_RETRY_SAFE, true},      {"PUT", APP_RETRY_SAFE, false},
+        {"DELETE", APP_RETRY_SAFE, false},      {"POST", APP_RETRY_SAFE, false},
+        {"GET", APP_RETRY_IDEMPOTENT, true},    {"PUT", APP_RETRY_IDEMPOTENT, true},
+        {"DELETE", APP_RETRY_IDEMPOTENT, true}, {"POST", APP_RETRY_IDEMPOTENT, false},
+        {"PATCH", APP_RETRY_IDEMPOTENT, false}, {"get", APP_RETRY_IDEMPOTENT, false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         begin(rows[i].retry);

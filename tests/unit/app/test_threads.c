@@ -26,7 +26,7 @@ static unsigned requests_each;
 /* --- clients: one driver per loop ---------------------------------------------------------------------------------------- */
 
 struct driver {
-    struct loop_resume resume;
+    struct loop_timer timer; /* looks after the clients */
     unsigned loop, begun, over, answered, failed;
     struct app_client clients[AT_ONCE];
 };
@@ -52,14 +52,14 @@ static void look_after(struct driver *driver, struct app_client *client)
     }
 }
 
-static void drive(struct loop_resume *resume)
+static void drive(struct loop_timer *timer)
 {
-    struct driver *driver = LIST_CONTAINER(resume, struct driver, resume);
+    struct driver *driver = LIST_CONTAINER(timer, struct driver, timer);
     for (size_t i = 0; i < AT_ONCE; i++) {
         look_after(driver, &driver->clients[i]);
     }
     if (driver->over < requests_each) {
-        loop_resume_later(f.loops[driver->loop], resume);
+        REQUIRE(loop_timer_set(timer, CLOCK_NS_PER_MS / 5) == ERROR_NONE);
     } else {
         atomic_fetch_add(&drivers_done, 1);
     }
@@ -121,8 +121,8 @@ static void deliver_start(struct mail *mail, struct loop *loop)
 {
     struct driver *driver = &drivers[loop_index(loop)];
     (void)mail;
-    loop_resume_init(&driver->resume, drive);
-    loop_resume_later(loop, &driver->resume);
+    loop_timer_init(&driver->timer, loop, drive);
+    drive(&driver->timer);
     atomic_fetch_add(&carried_out, 1);
 }
 
@@ -240,15 +240,15 @@ static void count(unsigned loops, unsigned each, unsigned lost_at_most)
 
 TEST(every_request_of_every_loop_is_answered)
 {
-    run(4, 1500, 1, 0);
-    count(4, 1500, 0);
+    run(4, 800, 1, 0);
+    count(4, 800, 0);
     app_fixture_done(&f);
 }
 
 TEST(a_worker_that_dies_costs_at_most_what_it_had)
 {
-    run(4, 1000, 2, 700);
-    count(4, 1000, 2);
+    run(4, 500, 2, 300);
+    count(4, 500, 2);
     app_fixture_done(&f);
 }
 
