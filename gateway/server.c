@@ -206,6 +206,9 @@ static void serve(struct server *server)
     struct control_message ready = {CONTROL_READY, 0, -1};
     enum server_wish wish = WISH_SERVE;
 
+    /* Ready is said when every loop runs: one that fails at its start ends the server before, and the master tells whoever started
+     * it instead of trying again for ever. */
+    order_all(server, SERVER_ORDER_BARRIER);
     if (control_send(server->inputs->control, &ready) != ERROR_NONE) {
         log_error("server", "the master process does not listen: %s", strerror(errno));
         wish = WISH_STOP;
