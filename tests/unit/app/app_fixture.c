@@ -114,6 +114,10 @@ bool app_client_begin(struct app_client *client, const char *method, int64_t len
                                      .client_port = 4711,
                                      .server_host = SLICE("127.0.0.1"),
                                      .server_port = 80};
+    if (client->tls) {
+        identity.secure = true;
+        identity.client_chain_pem = SLICE("-----END CERTIFICATE-----\n");
+    }
     conn_init(&client->conn, &fixture->groups[client->loop], &codec, "http/1.1", &identity);
     struct exchange *exchange = exchange_new(&client->conn);
     if (exchange == NULL) {

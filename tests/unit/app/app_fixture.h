@@ -42,6 +42,7 @@ struct app_client {
     struct exchange *exchange; /* NULL once detached */
     unsigned loop;
     bool slow; /* does not take its response by itself */
+    bool tls;  /* over TLS, with a certificate of its own */
     unsigned status, infos;
     bool complete; /* the whole response came */
     bool aborted;

@@ -172,6 +172,50 @@ TEST(the_worker_gets_credit_back_as_the_client_takes)
     finish();
 }
 
+/* --- connections of TLS clients --------------------------------------------------------------------------------------------- */
+
+TEST(a_connection_with_a_certificate_is_told_before_its_first_request_and_at_its_end)
+{
+    begin(10);
+    c.tls = d.tls = true;
+    CHECK(app_client_begin(&c, "GET", -1));
+    struct frame conn = app_link_take(&f, &w[0], FRAME_CONN);
+    CHECK_EQ_INT(conn.type, FRAME_CONN);
+    CHECK_EQ_INT(conn.aux, 1);
+    struct frame frame = app_link_next(&w[0], FRAME_REQUEST);
+    CHECK_EQ_INT(frame.type, FRAME_REQUEST);
+    app_link_answer(&f, &w[0], frame.stream, "");
+    CHECK(c.complete); /* this client's connection ends with its response */
+    CHECK_EQ_INT(app_link_take(&f, &w[0], FRAME_CONN_END).aux, 1);
+    CHECK_EQ_INT(f.apps->app_loops[0].conns.length, 0);
+    finish();
+}
+
+/* Ids are 32 bits: after the last one they begin again, without 0 and without those that are still open. */
+TEST(ids_of_connections_begin_again)
+{
+    begin(10);
+    c.tls = d.tls = true;
+    f.apps->app_loops[0].last_conn = UINT32_MAX - 1;
+    CHECK(app_client_begin(&c, "GET", -1));
+    CHECK_EQ_INT(app_link_take(&f, &w[0], FRAME_CONN).aux, UINT32_MAX);
+    f.apps->app_loops[0].last_conn = UINT32_MAX - 1; /* the first one is open all the time */
+    CHECK(app_client_begin(&d, "GET", -1));
+    CHECK_EQ_INT(app_link_take(&f, &w[0], FRAME_CONN).aux, 1);
+    CHECK_EQ_INT(f.apps->app_loops[0].conns.length, 2);
+    finish();
+}
+
+TEST(a_plain_connection_is_not_told)
+{
+    begin(10);
+    uint32_t id = request(&c, "GET", -1);
+    app_link_answer(&f, &w[0], id, "");
+    CHECK(c.complete);
+    CHECK_EQ_INT(app_link_take(&f, &w[0], FRAME_CONN_END).type, 0);
+    finish();
+}
+
 /* --- expectations, informational heads, early answers ------------------------------------------------------------------------- */
 
 TEST(the_first_credit_of_an_expecting_request_means_100)
@@ -290,6 +334,30 @@ TEST(a_client_that_goes_is_told_to_the_worker_and_the_slot_waits_for_done)
         done(id);
         CHECK_EQ_INT(slots(), 0);
         finish();
+    }
+}
+
+/* Of a connection with many requests: what was given up counts until the worker is done, also at a stop. */
+TEST(a_request_that_was_given_up_counts_until_its_worker_is_done)
+{
+    for (int stop = 0; stop < 3; stop++) {
+        begin(10);
+        CHECK(app_client_begin(&c, "GET", -1));
+        c.exchange->request.version = HTTP_2;
+        uint32_t id = app_link_take(&f, &w[0], FRAME_REQUEST).stream;
+        app_client_go(&c);
+        CHECK_EQ_INT(app_link_take(&f, &w[0], FRAME_DISCONNECT).code, FRAME_ERROR_CLIENT_GONE);
+        CHECK_EQ_INT(metrics_sum(METRIC_exchanges), 1);
+        CHECK_EQ_INT(metrics_sum(METRIC_forwards), 1);
+        if (stop == 0) {
+            done(id);
+            CHECK_EQ_INT(metrics_sum(METRIC_exchanges), 0);
+            CHECK_EQ_INT(metrics_sum(METRIC_forwards), 0);
+        } else if (stop == 1) {
+            app_link_close(&w[0]); /* lost: it waits for news of the process */
+            app_fixture_turns(&f, 2);
+        }
+        finish(); /* in flight */
     }
 }
 
