@@ -16,6 +16,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "descriptor.h"
+#include "input.h"
 #include "ipc/channel_state.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -27,6 +29,7 @@ struct user {
     struct channel_stream *stream; /* NULL: gone or detached */
     uint32_t held, to_send;
     bool send_end, release, told;
+    bool websocket, accepted;
     enum error answer;
     int64_t credit; /* what the worker has granted of the request's body */
 };
@@ -40,27 +43,6 @@ static struct {
     bool raw; /* raw bytes were sent: they may hold WINDOWs, so the model of credit has ended */
     struct frame_reader reader;
 } f;
-
-struct input {
-    const uint8_t *at;
-    size_t left;
-};
-
-static uint8_t take(struct input *in)
-{
-    if (in->left == 0) {
-        return 0;
-    }
-    in->left--;
-    return *in->at++;
-}
-
-static uint32_t take_u16(struct input *in)
-{
-    uint32_t high = take(in);
-
-    return high << 8 | take(in);
-}
 
 /* --- users and owner ------------------------------------------------------------------------------------------------- */
 
@@ -82,12 +64,9 @@ static enum error on_head(void *context, unsigned status, struct slice head, boo
     return user_answer(user);
 }
 
-static enum error on_data(void *context, struct slice data, bool end)
+static enum error hold(struct user *user, size_t cost)
 {
-    struct user *user = context;
-
-    REQUIRE(user->stream != NULL && (data.length > 0 || end));
-    user->held += (uint32_t)data.length;
+    user->held += (uint32_t)cost;
     REQUIRE(user->held <= WINDOW);
     if (user->release && user->answer == ERROR_NONE) {
         channel_stream_release(user->stream, user->held);
@@ -96,10 +75,58 @@ static enum error on_data(void *context, struct slice data, bool end)
     return user_answer(user);
 }
 
+static enum error on_data(void *context, struct slice data, bool end)
+{
+    struct user *user = context;
+
+    REQUIRE(user->stream != NULL && !user->accepted && (data.length > 0 || end));
+    return hold(user, data.length);
+}
+
 static enum error on_trailers(void *context, struct slice trailers)
 {
     (void)trailers;
     return user_answer(context);
+}
+
+static enum error on_accept(void *context, struct slice accept)
+{
+    struct user *user = context;
+
+    REQUIRE(user->stream != NULL && user->websocket && !user->accepted && accept.length > 0);
+    user->accepted = true;
+    return user_answer(user);
+}
+
+static enum error on_message(void *context, struct slice data, bool text, bool more)
+{
+    struct user *user = context;
+
+    REQUIRE(user->stream != NULL && user->accepted && (data.length > 0 || !more));
+    (void)text;
+    return hold(user, data.length + FRAME_DATA_OVERHEAD);
+}
+
+static enum error on_close(void *context, unsigned code, struct slice reason)
+{
+    struct user *user = context;
+
+    REQUIRE(user->stream != NULL && user->accepted);
+    REQUIRE(code >= 1000 && code <= 4999 && reason.length <= 123);
+    return user_answer(user);
+}
+
+static void send_messages(struct user *user, const char *bytes)
+{
+    uint32_t room;
+
+    while (user->accepted && user->to_send > 0 && channel_stream_may_send(user->stream, &room)) {
+        uint32_t length = user->to_send < room ? user->to_send : room;
+        bool more = length > 0 && length < user->to_send;
+        REQUIRE(channel_stream_send_message(user->stream, (struct slice){bytes, length}, false,
+                                            more) == ERROR_NONE);
+        user->to_send = more ? user->to_send - length : 0;
+    }
 }
 
 static void on_sendable(void *context, uint32_t room)
@@ -110,7 +137,9 @@ static void on_sendable(void *context, uint32_t room)
     bool end = user->send_end && length == user->to_send;
 
     REQUIRE(user->stream != NULL && room <= sizeof(zeros));
-    if (length > 0 || end) {
+    if (user->websocket) {
+        send_messages(user, zeros);
+    } else if (length > 0 || end) {
         REQUIRE(channel_stream_send(user->stream, (struct slice){zeros, length}, end) ==
                 ERROR_NONE);
         user->to_send -= length;
@@ -134,8 +163,17 @@ static void on_gone(void *context, const struct channel_gone *gone)
     user->stream = NULL;
 }
 
-static const struct channel_user_ops user_ops = {on_head,     on_data,   on_trailers,
-                                                 on_sendable, on_credit, on_gone};
+static const struct channel_user_ops user_ops = {
+    .on_head = on_head,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_accept = on_accept,
+    .on_message = on_message,
+    .on_close = on_close,
+    .on_sendable = on_sendable,
+    .on_credit = on_credit,
+    .on_gone = on_gone,
+};
 
 static void on_ready(struct channel *channel, void *owner)
 {
@@ -213,7 +251,8 @@ static void turn(void)
 /* SPEC, seen by the worker: the gateway never overdraws its credit. */
 static void judge(const struct frame *frame)
 {
-    if (f.raw || (frame->type != FRAME_REQUEST && frame->type != FRAME_DATA)) {
+    if (f.raw || (frame->type != FRAME_REQUEST && frame->type != FRAME_DATA &&
+                  frame->type != FRAME_WS_MSG)) {
         return;
     }
     REQUIRE(frame->stream >= 1 && frame->stream <= f.opened);
@@ -266,10 +305,10 @@ static void put(const void *bytes, size_t length)
 static void put_frame(struct input *in)
 {
     static const uint8_t types[] = {
-        FRAME_RESPONSE, FRAME_DATA,  FRAME_TRAILERS, FRAME_WINDOW,        FRAME_RESET,
-        FRAME_REFUSED,  FRAME_DONE,  FRAME_PING,     FRAME_PONG,          FRAME_GOAWAY,
-        FRAME_STATS,    FRAME_LOG,   FRAME_READY,    FRAME_CHANNEL_ERROR, 200,
-        FRAME_FILE,     FRAME_WS_MSG};
+        FRAME_RESPONSE, FRAME_DATA,   FRAME_TRAILERS,  FRAME_WINDOW,        FRAME_RESET,
+        FRAME_REFUSED,  FRAME_DONE,   FRAME_PING,      FRAME_PONG,          FRAME_GOAWAY,
+        FRAME_STATS,    FRAME_LOG,    FRAME_READY,     FRAME_CHANNEL_ERROR, 200,
+        FRAME_FILE,     FRAME_WS_MSG, FRAME_WS_ACCEPT, FRAME_WS_CLOSE};
     static uint8_t bytes[FRAME_HEADER_SIZE + 65536];
     struct frame frame = {.type = types[take(in) % sizeof(types)]};
     const struct frame_rule *rule = frame_rule(frame.type);
@@ -281,6 +320,7 @@ static void put_frame(struct input *in)
                  : rule->code == FRAME_CODE_STATUS
                      ? (uint16_t)((frame.flags & FRAME_FLAG_INFORMATIONAL) != 0 ? 103 : 200)
                  : rule->code == FRAME_CODE_ERROR ? take(in) % 24
+                 : rule->code == FRAME_CODE_CLOSE ? 1000
                                                   : 0;
     frame.length = rule != NULL && rule->max == 0 ? 0 : take_u16(in);
     frame.aux = (shape & 1) != 0 ? take_u16(in) : 0;
@@ -319,13 +359,15 @@ static void open_stream(struct input *in)
         return;
     }
     struct user *user = &f.users[f.opened];
-    bool expect = (shape & 1) != 0;
+    bool websocket = (shape & 8) != 0, expect = !websocket && (shape & 1) != 0;
     struct channel_request request = {
         .head = SLICE("\x91\xc4"),
-        .body = {body, expect ? 0 : take_u16(in) % (sizeof(body) + 1)},
-        .end = !expect && (shape & 2) != 0,
-        .expect = expect};
-    *user = (struct user){.release = (shape & 4) != 0,
+        .body = {body, expect || websocket ? 0 : take_u16(in) % (sizeof(body) + 1)},
+        .end = !expect && !websocket && (shape & 2) != 0,
+        .expect = expect,
+        .websocket = websocket};
+    *user = (struct user){.websocket = websocket,
+                          .release = (shape & 4) != 0,
                           .answer = (shape & 0x70) == 0x70 ? ERROR_PROTOCOL : ERROR_NONE,
                           .credit = user->credit + WINDOW}; /* a WINDOW may have come before */
     user->stream = channel_open(f.channel, &request, &user_ops, user);
@@ -357,11 +399,17 @@ static void use_stream(struct input *in)
         user->stream = NULL;
         break;
     case 3:
-        channel_stream_disconnect(user->stream, (amount & 1) != 0 ? FRAME_ERROR_CLIENT_EOF
-                                                                  : FRAME_ERROR_CLIENT_GONE);
+        channel_stream_disconnect(user->stream, (amount & 1) != 0 && !user->websocket
+                                                    ? FRAME_ERROR_CLIENT_EOF
+                                                    : FRAME_ERROR_CLIENT_GONE);
         break;
     case 4:
-        channel_stream_abort_body(user->stream);
+        if (user->accepted) {
+            channel_stream_close_websocket(user->stream, 1000 + amount % 4000, SLICE("bye"));
+            user->stream = NULL;
+        } else {
+            channel_stream_abort_body(user->stream);
+        }
         break;
     default:
         user->to_send += amount;
@@ -396,36 +444,14 @@ static void use_channel(struct input *in)
     }
 }
 
-/* A byte with a descriptor, which no frame but FILE may bring (SPEC R5). */
-static void put_descriptor(struct input *in)
-{
-    uint8_t byte = take(in);
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {.bytes = {0}};
-    struct iovec vector = {&byte, 1};
-    struct msghdr message = {.msg_iov = &vector,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof(control.bytes)};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &f.fd, sizeof(int));
-    (void)!sendmsg(f.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    f.raw = true;
-}
-
 /* What the worker's end of the socket does besides frames. */
 static void use_socket(struct input *in)
 {
     if (take(in) % 4 == 0) {
         shutdown(f.fd, SHUT_WR);
     } else {
-        put_descriptor(in);
+        send_descriptor(f.fd, take(in)); /* SPEC R5: no frame but FILE may bring one */
+        f.raw = true;
     }
 }
 
@@ -482,8 +508,11 @@ static void begin(void)
                                                  .ping_interval = 3600 * CLOCK_NS_PER_S,
                                                  .unresponsive_after = 3600 * CLOCK_NS_PER_S,
                                                  .death_wait = 0};
-    struct hello_ack ack = {.proto = 1, .channels = 1, .token = SLICE("0123456789abcdef")};
-    struct ipc_link link = {.pidfd = -1, .pid = 1};
+    struct hello_ack ack = {.proto = 1,
+                            .channels = 1,
+                            .features = FRAME_FEATURE(websocket),
+                            .token = SLICE("0123456789abcdef")};
+    struct ipc_link link = {.pidfd = -1, .pid = 1, .hello.features = FRAME_FEATURE(websocket)};
     uint8_t header[FRAME_HEADER_SIZE];
     int fds[2];
 
