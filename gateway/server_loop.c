@@ -288,9 +288,7 @@ enum error server_loop_init(struct server_loop *server_loop, struct server *serv
     server_loop->order.deliver = order_deliver;
     server_loop->order.discard = order_discard;
     server_loop->loop = loop_new(index, &config->loop);
-    server_loop->listeners =
-        mem_calloc(server->inputs->endpoints->listener_count, sizeof(*server_loop->listeners));
-    if (server_loop->loop == NULL || server_loop->listeners == NULL) {
+    if (server_loop->loop == NULL) {
         return ERROR_NO_MEMORY;
     }
     loop_set_context(server_loop->loop, server_loop);
@@ -300,7 +298,10 @@ enum error server_loop_init(struct server_loop *server_loop, struct server *serv
     server_loop->group.on_closed = on_closed;
     server_loop->group.on_closed_context = server_loop;
     server_loop->group.on_preface = on_preface;
-    return ERROR_NONE;
+    /* Last: whoever closes a loop that exists finds the group made. */
+    server_loop->listeners =
+        mem_calloc(server->inputs->endpoints->listener_count, sizeof(*server_loop->listeners));
+    return server_loop->listeners != NULL ? ERROR_NONE : ERROR_NO_MEMORY;
 }
 
 /* Lets a socket that exists only once (unix:, fd://) serve all loops. */
