@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "worker")]
+sys.path.insert(0, str(HERE.parents[1] / "worker"))
+sys.path.insert(0, str(HERE))
 
 from harness.gateway import Gateway
 

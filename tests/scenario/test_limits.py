@@ -209,7 +209,9 @@ def test_slow_reader_above_the_rate_is_left_alone(make_gateway: Maker) -> None:
 
 
 def test_response_idle(make_gateway: Maker) -> None:
-    gateway = make_gateway(limits={"response_idle": "100ms"}, worker_options=["--graceful-timeout", "0.1", "--disconnect-grace", "0.1"])
+    gateway = make_gateway(
+        limits={"response_idle": "100ms"}, worker_options=["--graceful-timeout", "0.1", "--disconnect-grace", "0.1"]
+    )
     with gateway.client() as client:
         client.request("GET", "/drip?count=2&delay=60000")
         response = client.head()
