@@ -257,6 +257,7 @@ static enum error init_apps(struct server *server)
         .router = {config->routes, config->route_count, SIZE_MAX},
         .ipc = &config->ipc,
         .http = &config->http,
+        .ws = &config->ws,
         .server_cert_pem = inputs->tls != NULL ? tls_context_default_pem(inputs->tls) : SLICE(""),
         .proxy_headers = config->proxy_headers,
         .trusted = trusted_host,

@@ -196,6 +196,7 @@ static void drain(struct server_loop *server_loop)
         listener_drain(server_loop->listeners[i]);
     }
     conn_group_drain(&server_loop->group, idle == 0);
+    apps_drain_loop(server_loop->server->apps, server_loop->index);
     if (loop_timer_set(&server_loop->idle_timer, idle) != ERROR_NONE) {
         conn_group_drain(&server_loop->group, true);
     }

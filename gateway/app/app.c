@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "app/forward_ws.h"
 #include "app/pool_links.h"
 #include "base/clock.h"
 #include "base/hash.h"
@@ -197,7 +198,11 @@ struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
         strbuf_init(&app_loop->head);
         idmap_init(&app_loop->conns);
         app_loop->pools = mem_calloc(settings->app_count, sizeof app_loop->pools[0]);
-        failed = app_loop->pools == NULL;
+        app_loop->websockets = mem_calloc(1, sizeof *app_loop->websockets);
+        failed = app_loop->pools == NULL || app_loop->websockets == NULL;
+        if (!failed) {
+            forward_ws_list_init(app_loop->websockets);
+        }
     }
     for (size_t i = 0; i < settings->app_count && !failed; i++) {
         failed = make_app(apps, i) != ERROR_NONE;
@@ -222,6 +227,12 @@ enum error apps_start(struct apps *apps)
         }
     }
     return ERROR_NONE;
+}
+
+void apps_drain_loop(struct apps *apps, unsigned loop_index)
+{
+    REQUIRE_OBJECT(apps, APPS_MAGIC);
+    forward_ws_drain_loop(&apps->app_loops[loop_index]);
 }
 
 void apps_stop_loop(struct apps *apps, unsigned loop_index)
@@ -270,6 +281,7 @@ void apps_free(struct apps *apps)
         strbuf_done(&apps->app_loops[i].head);
         idmap_done(&apps->app_loops[i].conns);
         mem_free(apps->app_loops[i].pools);
+        mem_free(apps->app_loops[i].websockets);
     }
     mem_free(apps->app_loops);
     mem_free(apps->apps);

@@ -16,8 +16,10 @@
 #include "base/strbuf.h"
 #include "http/conn.h"
 #include "ipc/settings.h"
+#include "ws/ws_settings.h"
 
 struct apps;
+struct forward_ws_list;
 struct pool;
 
 struct app {
@@ -41,6 +43,7 @@ struct apps_settings {
     struct router router;
     const struct ipc_settings *ipc;
     const struct http_settings *http;
+    const struct ws_settings *ws; /* NULL: no WebSockets */
     struct slice server_cert_pem; /* of the default certificate; empty: none */
     struct proxy_headers_settings proxy_headers;
     /* Whether an address as text belongs to a trusted proxy ([proxy_headers] trusted). */
@@ -53,10 +56,12 @@ struct app_loop {
     struct apps *apps;
     struct loop *loop;
     unsigned index;
-    struct strbuf head;  /* scratch for REQUEST heads */
-    struct pool **pools; /* pools[i]: app i in this loop */
-    char body[16384];    /* scratch for body bytes */
-    struct idmap conns;  /* connections that were announced by CONN, by conn->wire_id */
+    struct strbuf head;                 /* scratch for REQUEST heads */
+    struct pool **pools;                /* pools[i]: app i in this loop */
+    char body[16384];                   /* scratch for body bytes */
+    struct forward_ws_list *websockets; /* owned */
+    bool draining;
+    struct idmap conns; /* connections that were announced by CONN, by conn->wire_id */
     uint32_t last_conn;
 };
 
@@ -77,6 +82,8 @@ struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
                       unsigned loop_count) MUST_CHECK;
 /* Starts accepting workers; in loop 0's thread. */
 enum error apps_start(struct apps *apps) MUST_CHECK;
+/* The gateway begins to stop: what is open for long is asked to end (WebSockets with 1001). In the loop's thread. */
+void apps_drain_loop(struct apps *apps, unsigned loop_index);
 /* Stops accepting workers and closes every link (channel GOAWAY is not waited for: clients are gone by then). Called in each
  * loop's thread with its index; loop 0 also stops the acceptors. Memory goes by apps_free when all loops have ended. */
 void apps_stop_loop(struct apps *apps, unsigned loop_index);

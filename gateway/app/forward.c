@@ -5,6 +5,7 @@
  */
 #include "app/forward.h"
 
+#include "app/forward_ws.h"
 #include "app/head_wire.h"
 #include "app/proxy_headers.h"
 #include "base/log.h"
@@ -28,6 +29,7 @@ static void free_forward(struct loop_grave *grave)
     REQUIRE_OBJECT(forward, FORWARD_MAGIC);
     forward->magic = MAGIC_FREED;
     METRIC_DECREMENT(forwards);
+    forward_ws_free(forward->ws);
     mem_free(forward);
 }
 
@@ -41,6 +43,9 @@ void forward_over(struct forward *forward)
     if (forward->stream != NULL) {
         channel_stream_detach(forward->stream);
         forward->stream = NULL;
+    }
+    if (forward->ws != NULL) {
+        forward_ws_over(forward);
     }
     forward->phase = FORWARD_OVER;
     forward->exchange = NULL;
@@ -256,7 +261,9 @@ static void sent_to(struct forward *forward, struct pool_link *link, size_t leng
     exchange->worker_pid = (int)link->worker->pid;
     exchange->dispatched_at = loop_now(forward->app_loop->loop);
     exchange_request_taken(exchange, length);
-    if (exchange->request_body.unsent > 0) {
+    if (forward->ws != NULL) {
+        forward_ws_placed(forward);
+    } else if (exchange->request_body.unsent > 0) {
         channel_stream_want_send(forward->stream);
     }
     if (forward->eof_owed && end) {
@@ -273,13 +280,15 @@ static void open_stream(struct forward *forward, struct pool_link *link)
     /* Once the client was told to go on, or has begun to send, the body comes without being asked for. */
     bool expect = exchange->request.expect_continue && !exchange->continue_sent &&
                   exchange->request_bytes == 0;
-    struct slice body = inline_body(forward, expect);
+    bool websocket = forward->ws != NULL; /* early bytes of the client wait for WS_ACCEPT */
+    struct slice body = websocket ? (struct slice){NULL, 0} : inline_body(forward, expect);
     bool end = exchange->request_end && body.length == exchange->request_body.unsent;
     struct channel_request request = {
         .head = {forward->app_loop->head.data, forward->app_loop->head.length},
         .body = body,
         .end = end,
         .expect = expect && !end,
+        .websocket = websocket,
     };
     forward->stream = channel_open(link->channel, &request, &forward_stream_ops, forward);
     if (forward->stream != NULL) {
@@ -317,14 +326,16 @@ static void on_expire(struct pool_waiter *waiter, enum end_reason reason)
                  : reason == END_QUEUE_TIMEOUT ? "apps.queue_timeout: every worker is busy"
                  : reason == END_NO_WORKER     ? "apps.queue_timeout: no worker is ready"
                  : reason == END_NO_MEMORY     ? "no memory for a place in the queue"
+                 : reason == END_NO_WEBSOCKET  ? "no worker of the app offers WebSockets"
                                                : "the gateway is stopping");
 }
 
 void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct pool *pool,
-                   const struct route_settings *route)
+                   const struct route_settings *route, struct forward_ws *ws)
 {
     struct forward *forward = mem_calloc(1, sizeof *forward);
     if (forward == NULL) {
+        forward_ws_free(ws);
         exchange_client_fail(exchange, END_NO_MEMORY, SLICE("no memory for the request"));
         return;
     }
@@ -336,6 +347,12 @@ void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct 
     forward->replayable = true;
     forward->waiter.on_place = on_place;
     forward->waiter.on_expire = on_expire;
+    if (ws != NULL) {
+        forward->ws = ws;
+        ws->forward = forward;
+        forward->waiter.websocket = true;
+        forward_ws_list_append(app_loop->websockets, ws);
+    }
     loop_timer_init(&forward->timer, app_loop->loop, on_timer);
     exchange->app_name = pool->app->settings->name;
     exchange_worker_attach(exchange, forward);
@@ -350,6 +367,10 @@ void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct 
 void forward_body(struct forward *forward)
 {
     REQUIRE_OBJECT(forward, FORWARD_MAGIC);
+    if (forward->ws != NULL) {
+        forward_ws_body(forward);
+        return;
+    }
     if (forward->stream == NULL || forward->end_sent) {
         return;
     }
@@ -365,7 +386,9 @@ void forward_body(struct forward *forward)
 void forward_released(struct forward *forward, size_t length)
 {
     REQUIRE_OBJECT(forward, FORWARD_MAGIC);
-    if (forward->stream != NULL) {
+    if (forward->ws != NULL && forward->ws->accepted) {
+        forward_ws_released(forward, length);
+    } else if (forward->stream != NULL) {
         channel_stream_release(forward->stream, (uint32_t)length);
     }
 }
@@ -389,6 +412,9 @@ void forward_client_gone(struct forward *forward, bool half_closed)
     if (forward->stream != NULL && exchange->request.version >= HTTP_2) {
         forward->phase = FORWARD_UNCONFIRMED;
         loop_timer_clear(&forward->timer);
+        if (forward->ws != NULL) {
+            forward_ws_over(forward);
+        }
         exchange_worker_unconfirmed(exchange);
         return;
     }

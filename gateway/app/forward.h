@@ -23,6 +23,7 @@ struct forward {
     struct app_loop *app_loop;
     struct exchange *exchange;
     const struct route_settings *route; /* NULL: none */
+    struct forward_ws *ws;              /* NULL: an HTTP request */
     struct pool_waiter waiter;
     struct pool_link *link; /* while a stream is open */
     struct channel_stream *stream;
@@ -40,9 +41,10 @@ struct forward {
     struct loop_grave grave;
 };
 
-/* Starts forwarding an exchange whose head is complete: attaches, waits for a worker. On failure the exchange was answered. */
+/* Starts forwarding an exchange whose head is complete: attaches, waits for a worker. On failure the exchange was answered. `ws` is
+ * taken (forward_ws_start); NULL: an HTTP request. */
 void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct pool *pool,
-                   const struct route_settings *route);
+                   const struct route_settings *route, struct forward_ws *ws);
 /* What the exchange tells (app_handler). */
 void forward_body(struct forward *forward);
 void forward_released(struct forward *forward, size_t length);
@@ -55,6 +57,9 @@ void forward_fail(struct forward *forward, enum end_reason reason, const char *t
 void forward_over(struct forward *forward);
 /* A lost or refusing worker: places the request again where the retry table allows it, otherwise fails it. */
 void forward_lost(struct forward *forward, const struct channel_gone *gone);
+/* The worker's answer cannot be sent, for this error: 502 or a cut; returns the error, with which the stream is reset. */
+enum error forward_refuse_response(struct forward *forward, enum error error,
+                                   const char *text) MUST_CHECK;
 /* (Re)sets the timer for the phase. */
 void forward_set_timer(struct forward *forward);
 

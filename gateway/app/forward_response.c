@@ -4,6 +4,7 @@
  */
 #include "app/forward.h"
 
+#include "app/forward_ws.h"
 #include "app/head_wire.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -59,6 +60,18 @@ static enum error respond_error_of(struct forward *forward, enum error error)
     }
 }
 
+enum error forward_refuse_response(struct forward *forward, enum error error, const char *text)
+{
+    switch (error) {
+    case ERROR_CLOSED:
+        return nobody_reads(forward);
+    case ERROR_NO_MEMORY:
+        return no_memory(forward);
+    default:
+        return bad_response(forward, text);
+    }
+}
+
 static enum error on_info(struct forward *forward, struct response_head *head)
 {
     enum error error = exchange_respond_info(forward->exchange, head);
@@ -89,6 +102,9 @@ static enum error on_head(void *user, unsigned status, struct slice bytes, bool 
     }
     forward->phase = FORWARD_ANSWERED;
     forward->last_data_at = loop_now(forward->app_loop->loop);
+    if (forward->ws != NULL) {
+        METRIC_INCREMENT(websockets_denied);
+    }
     error = exchange_respond_head(exchange, &head, end);
     if (error != ERROR_NONE) {
         return respond_error_of(forward, error);
@@ -154,6 +170,10 @@ static void on_sendable(void *user, uint32_t room)
     struct forward *forward = user;
     struct exchange *exchange = forward->exchange;
     char *scratch = forward->app_loop->body;
+    if (forward->ws != NULL) {
+        forward_ws_sendable(forward);
+        return;
+    }
     if (forward->end_sent || exchange->request_body_dropped) {
         return;
     }
@@ -190,6 +210,9 @@ static void on_sendable(void *user, uint32_t room)
 static void on_credit(void *user)
 {
     struct forward *forward = user;
+    if (forward->ws != NULL) {
+        return; /* who waits for credit has said want_send */
+    }
     exchange_continue(forward->exchange);
     if (forward->exchange->request_body.unsent > 0 ||
         (forward->exchange->request_end && !forward->end_sent)) {
@@ -203,6 +226,10 @@ static void on_gone(void *user, const struct channel_gone *gone)
     forward->stream = NULL;
     if (forward->phase == FORWARD_UNCONFIRMED) {
         forward_confirmed(forward);
+        return;
+    }
+    if (forward->ws != NULL && forward->ws->accepted) {
+        forward_ws_gone(forward, gone);
         return;
     }
     if (gone->end != CHANNEL_END_RESET) {
@@ -230,6 +257,9 @@ const struct channel_user_ops forward_stream_ops = {
     .on_head = on_head,
     .on_data = on_data,
     .on_trailers = on_trailers,
+    .on_accept = forward_ws_on_accept,
+    .on_message = forward_ws_on_message,
+    .on_close = forward_ws_on_close,
     .on_sendable = on_sendable,
     .on_credit = on_credit,
     .on_gone = on_gone,

@@ -4,6 +4,7 @@
  * started; never twice for a request that is not safe to repeat.
  */
 #include "app/forward.h"
+#include "app/forward_ws.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "http/conn.h"
@@ -53,7 +54,7 @@ static enum metric judge(struct forward *forward, const struct channel_gone *gon
                   SLICE_PRINT(forward->exchange->request.raw_path));
         return METRIC_COUNT;
     }
-    if (forward->started_retried || !repeatable(forward->exchange->request.method, retry) ||
+    if (forward->ws != NULL || forward->started_retried || !repeatable(forward->exchange->request.method, retry) ||
         !pool_take_retry(pool)) {
         return METRIC_COUNT;
     }
@@ -88,6 +89,9 @@ static void place_again(struct forward *forward, bool refused, uint64_t timeout)
     forward->waiter.held = refused && forward->refusals > 1;
     forward->waiting_since = loop_now(forward->app_loop->loop);
     forward->link = NULL;
+    if (forward->ws != NULL) {
+        forward_ws_left_worker(forward);
+    }
     forward->phase = FORWARD_WAITING;
     forward->sent = 0;
     forward->end_sent = false;

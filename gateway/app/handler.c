@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The exchange handler: routes a request to an app's pool, and passes an exchange's news to its forward. */
 #include "app/forward.h"
+#include "app/forward_ws.h"
 #include "base/metrics.h"
 #include "http/conn.h"
 
@@ -19,10 +20,10 @@ static void on_head(struct exchange *exchange)
     }
     REQUIRE(app < app_loop->apps->settings.app_count);
     if (exchange->request.kind == REQUEST_WEBSOCKET) {
-        exchange_client_fail(exchange, END_NO_WEBSOCKET, SLICE("not offered to workers"));
+        forward_ws_start(app_loop, exchange, app_loop->pools[app], route);
         return;
     }
-    forward_start(app_loop, exchange, app_loop->pools[app], route);
+    forward_start(app_loop, exchange, app_loop->pools[app], route, NULL);
 }
 
 static void on_body(struct exchange *exchange)

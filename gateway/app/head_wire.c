@@ -242,6 +242,31 @@ enum error head_wire_fields(struct arena *arena, struct slice bytes, struct fiel
     return split_block(arena, value.items[0].bytes, ret_fields, ret_count);
 }
 
+enum error head_wire_accept(struct arena *arena, struct slice bytes, struct slice *ret_subprotocol,
+                            struct field **ret_fields, size_t *ret_count)
+{
+    struct pack_value value;
+    enum error error = pack_decode(arena, bytes, &value);
+    if (error != ERROR_NONE) {
+        return error;
+    }
+    if (value.type != PACK_ARRAY || value.count != 2 || value.items[1].type != PACK_BIN ||
+        (value.items[0].type != PACK_TEXT && value.items[0].type != PACK_NIL)) {
+        return ERROR_PROTOCOL;
+    }
+    *ret_subprotocol = (struct slice){NULL, 0};
+    if (value.items[0].type == PACK_TEXT) {
+        *ret_subprotocol = arena_copy(arena, value.items[0].bytes);
+        if (ret_subprotocol->data == NULL) {
+            return ERROR_NO_MEMORY;
+        }
+        if (ret_subprotocol->length == 0) {
+            return ERROR_PROTOCOL; /* no client can offer it */
+        }
+    }
+    return split_block(arena, value.items[1].bytes, ret_fields, ret_count);
+}
+
 /* Bounds of the map's rows (SPEC section 4, CONN), and what its keys and heads need at most. */
 #define CONN_CERTIFICATES 16
 #define CONN_NAME_MAX 4096

@@ -30,6 +30,9 @@ void head_wire_request(struct strbuf *out, const struct request_head *head,
  * not judged here (response_head_check does that). ERROR_PROTOCOL: malformed; ERROR_NO_MEMORY. */
 enum error head_wire_fields(struct arena *arena, struct slice bytes, struct field **ret_fields,
                             size_t *ret_count) MUST_CHECK;
+/* Decodes a WS_ACCEPT array (SPEC R84): the subprotocol (empty: none) and the fields, into the arena; not judged. Errors as above. */
+enum error head_wire_accept(struct arena *arena, struct slice bytes, struct slice *ret_subprotocol,
+                            struct field **ret_fields, size_t *ret_count) MUST_CHECK;
 /* The CONN map (SPEC section 5) of a TLS connection, in at most `max` bytes: a chain that is longer is cut at its end (R105). What is
  * out of the map's bounds is nil. */
 void head_wire_conn(struct strbuf *out, const struct conn_identity *identity, size_t max);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "ipc/frame.h"
 
 #define POOL_MAGIC UINT32_C(0x504f4f4c)
 /* A request that was refused by the only worker tries it again after this long. */
@@ -33,6 +34,15 @@ static bool can_take(const struct pool_link *link)
     return is_usable(link) && atomic_load(&link->worker->in_flight) < link->worker->capacity;
 }
 
+/* Whether this request may go there: a WebSocket wants a worker that speaks it and has not too many of them. */
+static bool suits(const struct pool_link *link, const struct pool_waiter *waiter)
+{
+    return !waiter->websocket ||
+           (channel_offers(link->channel, FRAME_FEATURE(websocket)) &&
+            atomic_load_explicit(&link->worker->websockets, memory_order_relaxed) <
+                link->pool->app->settings->long_lived_max);
+}
+
 static bool any_link(const struct pool *pool, bool (*has)(const struct pool_link *link))
 {
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
@@ -45,7 +55,7 @@ static bool any_link(const struct pool *pool, bool (*has)(const struct pool_link
 }
 
 /* The least loaded worker that can take one more, its slot reserved; NULL when there is none now. */
-static struct pool_link *choose(struct pool *pool, uint64_t avoid)
+static struct pool_link *choose(struct pool *pool, const struct pool_waiter *waiter)
 {
     for (;;) {
         struct pool_link *best = NULL;
@@ -53,7 +63,7 @@ static struct pool_link *choose(struct pool *pool, uint64_t avoid)
         uint32_t ties = 1;
         LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
         {
-            if (link->worker->serial == avoid || !can_take(link)) {
+            if (link->worker->serial == waiter->avoid || !can_take(link) || !suits(link, waiter)) {
                 continue;
             }
             uint64_t load = worker_load(link->worker);
@@ -195,15 +205,39 @@ static void enqueue(struct pool_waiter *waiter)
     METRIC_INCREMENT(requests_waiting);
 }
 
+/* A WebSocket does not wait for what may never come: a worker that speaks it, or the end of another WebSocket. True: it was told so. */
+static bool refuse_websocket(struct pool *pool, struct pool_waiter *waiter)
+{
+    bool usable = false;
+    bool offered = false;
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        if (is_usable(link)) {
+            if (suits(link, waiter)) {
+                return false;
+            }
+            usable = true;
+            offered |= channel_offers(link->channel, FRAME_FEATURE(websocket));
+        }
+    }
+    if (usable && offered) {
+        METRIC_INCREMENT(limit_long_lived);
+    }
+    if (usable) {
+        expire(waiter, offered ? END_QUEUE_FULL : END_NO_WEBSOCKET);
+    }
+    return usable;
+}
+
 /* Tries one waiter. True: it is no longer in the queue. */
 static bool place(struct pool *pool, struct pool_waiter *waiter)
 {
     if (waiter->held || older_elsewhere(pool, waiter->arrived_at) != NULL) {
         return false;
     }
-    struct pool_link *link = choose(pool, waiter->avoid);
+    struct pool_link *link = choose(pool, waiter);
     if (link == NULL) {
-        return false;
+        return waiter->websocket && refuse_websocket(pool, waiter);
     }
     leave_queue(waiter);
     waiter->on_place(waiter, link);
@@ -269,8 +303,16 @@ static void place_all(struct pool *pool)
 static bool could_place(const struct pool *pool)
 {
     const struct pool_waiter *first = first_in_line(pool);
-    return first != NULL && any_link(pool, can_take) &&
-           older_elsewhere(pool, first->arrived_at) == NULL;
+    if (first == NULL || older_elsewhere(pool, first->arrived_at) != NULL) {
+        return false;
+    }
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        if (can_take(link) && suits(link, first)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void tell_older(struct pool *pool)

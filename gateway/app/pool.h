@@ -39,7 +39,9 @@ struct pool_waiter {
     uint64_t arrived_at;
     uint64_t timeout; /* how long it may queue */
     bool held;        /* refused more than once: nobody gets it before the retry timer */
-    bool queued;      /* in `waiters`, counted in app->waiting; else in `arrivals`, or in neither */
+    bool
+        websocket; /* only to a link that offers it, and to a worker with fewer than long_lived_max */
+    bool queued;   /* in `waiters`, counted in app->waiting; else in `arrivals`, or in neither */
     bool again; /* was with a worker before: goes by its age, and has its place in a full queue */
     /* A slot of link->worker is reserved for it: open a stream, or call pool_release(link). */
     void (*on_place)(struct pool_waiter *waiter, struct pool_link *link);

@@ -5,6 +5,8 @@
  */
 #include "app/pool_links.h"
 
+#include "app/forward_ws.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -115,6 +117,7 @@ static void on_goaway(struct channel *channel, void *owner, enum frame_error cod
         log_info("app", "%.*s: worker %d is going away",
                  SLICE_PRINT(link->worker->app->settings->name), (int)link->worker->pid);
     }
+    forward_ws_drain_link(link->pool->app_loop, link);
 }
 
 static void on_slot_free(struct channel *channel, void *owner)
@@ -281,6 +284,9 @@ void pool_attach(struct pool *pool, struct pool_link *link)
         .token = {(const char *)worker->token, sizeof worker->token},
         .server_cert_pem = apps->settings.server_cert_pem,
     };
+    if (apps->settings.ws != NULL) {
+        ack.features = incoming->hello.features & FRAME_FEATURE(websocket);
+    }
     memcpy(ack.gateway_instance, apps->gateway_instance, sizeof ack.gateway_instance);
     link->channel = channel_new(pool->loop, incoming, &ack, apps->settings.ipc, &owner_ops, link);
     ipc_link_free(incoming);

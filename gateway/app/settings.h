@@ -25,7 +25,9 @@ struct app_settings {
     uint64_t queue_timeout;
     uint64_t pause_timeout;
     enum app_retry retry;
-    uint32_t long_lived_max;
+    uint32_t long_lived_max; /* WebSockets of one worker */
+    uint64_t
+        ws_on_drain; /* how long WebSockets of a worker that goes away are kept; 0: closed at once */
     uint32_t min_ready;
     uint64_t soak;
     uint32_t rollback_keep;

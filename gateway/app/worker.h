@@ -53,6 +53,7 @@ struct worker {
 
     _Atomic int state;          /* enum worker_state */
     _Atomic uint32_t in_flight; /* reserved slots */
+    _Atomic uint32_t websockets;
     _Atomic uint32_t ready_links, open_links;
     _Atomic bool lost, unresponsive, left_told;
     _Atomic uint64_t lag_ns, rss, served, refused;

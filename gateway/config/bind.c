@@ -69,16 +69,23 @@ bool bind_parse(struct slice text, struct bind_place *ret_place, const char **re
     return true;
 }
 
-static bool addr_equal(const struct addr *a, const struct addr *b)
+static bool is_wildcard(const char *text)
+{
+    return strncmp(text, "0.0.0.0:", 8) == 0 || strncmp(text, "[::]:", 5) == 0;
+}
+
+/* Whether the kernel lets only one of them listen: the same port on the same address, or on all addresses of its family. */
+static bool addr_clash(const struct addr *a, const struct addr *b)
 {
     char a_text[ADDR_TEXT_SIZE], b_text[ADDR_TEXT_SIZE];
 
-    if (addr_port(a) == 0 || a->sa.sa_family != b->sa.sa_family) {
+    if (addr_port(a) == 0 || addr_port(a) != addr_port(b) ||
+        a->sa.sa_family != b->sa.sa_family) {
         return false;
     }
     addr_format(a, a_text);
     addr_format(b, b_text);
-    return strcmp(a_text, b_text) == 0;
+    return strcmp(a_text, b_text) == 0 || is_wildcard(a_text) || is_wildcard(b_text);
 }
 
 bool bind_same(const struct bind_place *a, const struct bind_place *b)
@@ -94,7 +101,7 @@ bool bind_same(const struct bind_place *a, const struct bind_place *b)
     }
     for (size_t i = 0; i < a->addr_count; i++) {
         for (size_t j = 0; j < b->addr_count; j++) {
-            if (addr_equal(&a->addrs[i], &b->addrs[j])) {
+            if (addr_clash(&a->addrs[i], &b->addrs[j])) {
                 return true;
             }
         }

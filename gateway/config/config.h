@@ -25,6 +25,7 @@
 #include "net/addr.h"
 #include "net/listener.h"
 #include "net/tls_context.h"
+#include "ws/ws_settings.h"
 
 /* [gateway]: what the master and the server decide by. Times are nanoseconds. */
 struct gateway_settings {
@@ -71,6 +72,7 @@ struct config {
     struct http_settings http; /* [http], [limits]; `window` is [ipc] window */
     struct h1_settings h1;
     struct h2_settings h2;
+    struct ws_settings ws;
     struct ipc_settings ipc;
     struct loop_settings loop;
 

@@ -295,6 +295,5 @@ void config_check(struct option_reader *reader, const struct toml_node *tree)
         check_descriptors(reader, tree);
     }
     config->http.window = config->ipc.window;
-    /* What [websocket] max_message will set: the hand-shake with workers wants a number already. */
-    config->ipc.ws_max_message = 16u << 20;
+    config->ipc.ws_max_message = config->ws.max_message; /* workers are told */
 }

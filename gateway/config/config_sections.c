@@ -104,7 +104,6 @@ static void read_app(struct option_reader *reader, const struct toml_node *node,
     /* What deployments will make options of. */
     app->pause_timeout = UINT64_C(60000000000);
     app->min_ready = 1;
-    app->long_lived_max = 10000;
     app->soak = UINT64_C(5000000000);
     app->promote_auto = true;
     set_prefix(reader, arena_format(reader->arena, "apps.%.*s", SLICE_PRINT(node->key)));

@@ -428,6 +428,7 @@ void option_describe(const struct option *option, struct strbuf *out)
 }
 
 static const struct option_word word_off[] = {{"off", 0}, {NULL, 0}};
+static const struct option_word word_close[] = {{"close", 0}, {NULL, 0}};
 static const struct option_word word_auto[] = {{"auto", 0}, {NULL, 0}};
 static const struct option_word words_log_level[] = {{"debug", LOG_DEBUG},
                                                      {"info", LOG_INFO},
@@ -458,6 +459,8 @@ const struct option_type option_type_SIZE = {read_size, print_size, "", NULL};
 const struct option_type option_type_SIZE_AUTO = {read_size, print_size, "", word_auto};
 const struct option_type option_type_DURATION = {read_duration, print_duration, "", NULL};
 const struct option_type option_type_DURATION_OFF = {read_duration, print_duration, "", word_off};
+const struct option_type option_type_DURATION_CLOSE = {read_duration, print_duration, "",
+                                                       word_close};
 const struct option_type option_type_DURATION_US = {read_duration_us, print_duration_us, "", NULL};
 const struct option_type option_type_MODE = {
     read_mode, print_mode, "permissions in octal, such as \"0660\", at most \"0777\"", NULL};

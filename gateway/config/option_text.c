@@ -286,6 +286,38 @@ static void read_hosts(struct option_reader *reader, const struct option *option
     memcpy(field, &list, sizeof(list));
 }
 
+/* scheme://host[:port], as browsers write it (RFC 6454 6.2). */
+static bool clean_origin(struct slice origin)
+{
+    const char *colon = origin.length == 0 ? NULL : memchr(origin.data, ':', origin.length);
+    size_t scheme = colon != NULL ? (size_t)(colon - origin.data) : 0;
+    struct slice rest = {origin.data + scheme, origin.length - scheme};
+    return scheme > 0 && slice_starts_with(rest, SLICE("://")) &&
+           authority_valid((struct slice){rest.data + 3, rest.length - 3});
+}
+
+static void read_origins(struct option_reader *reader, const struct option *option,
+                         const struct toml_node *node, void *field)
+{
+    struct slice *items;
+    size_t count;
+
+    if (!option_strings(reader, option, node, &items, &count)) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!clean_origin(items[i])) {
+            option_refuse(reader, option, toml_at(node, i),
+                          "has \"%s\"; write scheme, host and port without a path, such as "
+                          "\"https://example.com\" or \"http://localhost:3000\"",
+                          items[i].data);
+            return;
+        }
+    }
+    struct option_list list = {items, count};
+    memcpy(field, &list, sizeof(list));
+}
+
 static void print_strings(const struct config *config, const struct option *option,
                           const void *field, struct strbuf *out)
 {
@@ -407,6 +439,8 @@ const struct option_type option_type_APP_SOCKET = {read_app_socket, print_string
 const struct option_type option_type_BIND = {read_bind, print_string, BIND_EXPECTED, NULL};
 const struct option_type option_type_ADDRESS = {read_bind, print_string, BIND_EXPECTED, NULL};
 const struct option_type option_type_HOST = {read_host, print_string, "a host name", NULL};
+const struct option_type option_type_ORIGINS = {read_origins, print_strings, "an array of origins",
+                                                NULL};
 const struct option_type option_type_HOSTS = {read_hosts, print_strings, "an array of host names",
                                               NULL};
 const struct option_type option_type_PATH_PREFIX = {

@@ -157,9 +157,8 @@ void exchange_request_head(struct exchange *exchange)
     exchange->head_at = loop_now(exchange->loop);
     exchange->request_end = !exchange->request.has_body;
     /* A tunnel has no length, and what it carries is bounded by [websocket]. */
-    exchange->request_body_max = exchange->request.kind == REQUEST_WEBSOCKET
-                                     ? UINT64_MAX
-                                     : settings->body_size_max;
+    exchange->request_body_max =
+        exchange->request.kind == REQUEST_WEBSOCKET ? UINT64_MAX : settings->body_size_max;
     if (!server_name_accepted(exchange)) {
         exchange_client_fail(exchange, END_NO_ROUTE, SLICE("Host is not in http.server_names"));
         return;

@@ -44,8 +44,8 @@ static z_stream *stream_new(void)
 
 void ws_inflater_init(struct ws_inflater *inflater, const struct ws_deflate_params *params)
 {
-    *inflater =
-        (struct ws_inflater){.bits = params->client_bits, .no_takeover = params->client_no_takeover};
+    *inflater = (struct ws_inflater){.bits = params->client_bits,
+                                     .no_takeover = params->client_no_takeover};
 }
 
 void ws_inflater_done(struct ws_inflater *inflater)
@@ -129,8 +129,8 @@ void ws_inflater_end(struct ws_inflater *inflater)
 
 void ws_deflater_init(struct ws_deflater *deflater, const struct ws_deflate_params *params)
 {
-    *deflater =
-        (struct ws_deflater){.bits = params->server_bits, .no_takeover = params->server_no_takeover};
+    *deflater = (struct ws_deflater){.bits = params->server_bits,
+                                     .no_takeover = params->server_no_takeover};
 }
 
 void ws_deflater_done(struct ws_deflater *deflater)

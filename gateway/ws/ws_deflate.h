@@ -21,8 +21,8 @@
 struct ws_deflate_params {
     bool enabled;
     bool server_no_takeover, client_no_takeover;
-    unsigned server_bits; /* of our window, 9..15 */
-    unsigned client_bits; /* of the client's, 8..15 */
+    unsigned server_bits;                    /* of our window, 9..15 */
+    unsigned client_bits;                    /* of the client's, 8..15 */
     bool name_server_bits, name_client_bits; /* stand in the answer */
 };
 
@@ -55,8 +55,8 @@ struct ws_deflater {
     struct z_stream_s *stream;
     unsigned bits;
     bool no_takeover;
-    bool begun;          /* output of the present message was given */
-    uint8_t held;        /* the last bytes of it, which are dropped if they are the message's end */
+    bool begun;   /* output of the present message was given */
+    uint8_t held; /* the last bytes of it, which are dropped if they are the message's end */
     uint8_t tail[4];
 };
 

@@ -38,7 +38,7 @@ struct ws_piece {
 enum ws_next {
     WS_NEXT_PIECE,
     WS_NEXT_MORE, /* the input is used up */
-    WS_NEXT_BAD,  /* no legal frame (length, fragmented or long control frame); takes nothing more */
+    WS_NEXT_BAD, /* no legal frame (length, fragmented or long control frame); takes nothing more */
     WS_NEXT_NO_MEMORY
 };
 
@@ -47,9 +47,9 @@ struct wslay_frame_context;
 struct ws_frames {
     struct wslay_frame_context *context; /* only while part of a frame is held */
     struct slice *input;                 /* of the call under way */
-    uint64_t given, used;                /* bytes given to the context; bytes of frames that came out */
-    uint64_t left;                       /* payload of the present frame that has not come out */
-    bool within;                         /* a frame has begun */
+    uint64_t given, used; /* bytes given to the context; bytes of frames that came out */
+    uint64_t left;        /* payload of the present frame that has not come out */
+    bool within;          /* a frame has begun */
     bool bad;
 };
 

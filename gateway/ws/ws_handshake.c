@@ -47,8 +47,7 @@ static bool key_valid(const struct field *field)
 /* Programs that are no browser send no Origin: the list guards browsers' users against foreign pages. */
 static bool origin_accepted(const struct request_head *request, const struct ws_settings *settings)
 {
-    const struct field *field =
-        head_find(request->fields, request->field_count, SLICE("origin"));
+    const struct field *field = head_find(request->fields, request->field_count, SLICE("origin"));
     if (settings->origin_count == 0 || field == NULL) {
         return true;
     }

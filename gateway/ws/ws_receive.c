@@ -129,7 +129,8 @@ static enum ws_event move_payload(struct ws_session *session, struct slice *sour
     }
     if (error != ERROR_NONE) {
         METRIC_INCREMENT(ws_protocol_errors);
-        return ws_receive_fail(session, WS_CODE_NOT_UTF8, "a compressed message is no deflate data");
+        return ws_receive_fail(session, WS_CODE_NOT_UTF8,
+                               "a compressed message is no deflate data");
     }
     return length > 0 ? take_bytes(session, gathered, length) : WS_EVENT_MORE;
 }

@@ -72,7 +72,7 @@ struct ws_session {
     bool within;           /* the client's message has begun and not ended */
     bool text, compressed; /* of it */
     bool payload_over;     /* all its frames have come */
-    struct slice tail;     /* compressed: what of the four bytes that are not sent must be inflated */
+    struct slice tail; /* compressed: what of the four bytes that are not sent must be inflated */
     struct ws_utf8 utf8;
     uint32_t fragments;
     uint64_t size, wire_size; /* delivered; on the wire */

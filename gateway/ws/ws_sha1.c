@@ -26,10 +26,10 @@ static void digest_block(uint32_t hash[5], const uint8_t block[BLOCK])
     }
     uint32_t a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4];
     for (size_t t = 0; t < 80; t++) {
-        uint32_t f = t < 20                ? ((b & c) | (~b & d)) + 0x5a827999
+        uint32_t f = t < 20              ? ((b & c) | (~b & d)) + 0x5a827999
                      : t >= 40 && t < 60 ? ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdc
-                     : t < 40              ? (b ^ c ^ d) + 0x6ed9eba1
-                                           : (b ^ c ^ d) + 0xca62c1d6;
+                     : t < 40            ? (b ^ c ^ d) + 0x6ed9eba1
+                                         : (b ^ c ^ d) + 0xca62c1d6;
         uint32_t next = rotate(a, 5) + f + e + words[t];
         e = d;
         d = c;

@@ -34,8 +34,12 @@ static const struct row rows[] = {
      "t.toml:1:2: there is no section \"gatway\"; did you mean \"gateway\"?\n"},
     {"[http3]\nearly_data = true\n" MINIMAL,
      "t.toml:1:2: [http3]: this version speaks only h2 and http/1.1; leave the section out\n"},
-    {"[websocket]\n" MINIMAL,
-     "t.toml:1:2: [websocket]: this version has no WebSocket; leave the section out\n"},
+    {"[websocket]\norigins = [\"example.com\"]\n" MINIMAL,
+     "t.toml:2:12: websocket.origins has \"example.com\"; write scheme, host and port without a path, "
+     "such as \"https://example.com\" or \"http://localhost:3000\"\n"},
+    {"[websocket]\norigins = [\"https://example.com/\"]\n" MINIMAL,
+     "t.toml:2:12: websocket.origins has \"https://example.com/\"; write scheme, host and port "
+     "without a path, such as \"https://example.com\" or \"http://localhost:3000\"\n"},
     {"[statsd]\n" MINIMAL, "t.toml:1:2: [statsd]: this version has no StatsD; use [admin] http "
                            "with Prometheus; leave the section out\n"},
     {"[frobnicate]\n" MINIMAL,
@@ -420,9 +424,8 @@ static const struct row rows[] = {
     {"[[listen]]\nbind = \"*:1\"\nredirect_https = true\n[apps.main]\n",
      "t.toml:3:18: listen[0].redirect_https has nowhere to redirect to; add a [[listen]] with tls "
      "= true\n"},
-    {"[[listen]]\nbind = \"127.0.0.1:1\"\n[apps.a]\nlong_lived_max = 1\n",
-     "t.toml:4:1: apps.a.long_lived_max: this version counts long-lived responses like all others; "
-     "leave it out\n"},
+    {"[[listen]]\nbind = \"127.0.0.1:1\"\n[apps.a]\npause_timeout = 1\n",
+     "t.toml:4:1: apps.a.pause_timeout: this version cannot pause an app; leave it out\n"},
     {"[http]\nserver_names = [\"*.example.com\"]\n" MINIMAL,
      "t.toml:2:17: http.server_names has \"*.example.com\"; write host names without scheme, port "
      "and *, such as \"example.com\"\n"},

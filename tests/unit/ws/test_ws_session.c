@@ -79,14 +79,24 @@ static const struct row rows[] = {
      "88:1002",
      WS_EVENT_FAILED,
      1002},
-    {"a message within another", {{1, "a", 0}, {FIN | 1, "b", 0}}, NULL, "88:1002", WS_EVENT_FAILED, 1002},
+    {"a message within another",
+     {{1, "a", 0}, {FIN | 1, "b", 0}},
+     NULL,
+     "88:1002",
+     WS_EVENT_FAILED,
+     1002},
     {"fragments without bytes",
      {{1, "", 0}, {0, "", 0}, {FIN | 0, "", 0}},
      "T:|",
      "",
      WS_EVENT_MORE,
      0},
-    {"bytes in the middle", {{1, "", 0}, {0, "m", 0}, {FIN | 0, "", 0}}, "T:m|", "", WS_EVENT_MORE, 0},
+    {"bytes in the middle",
+     {{1, "", 0}, {0, "m", 0}, {FIN | 0, "", 0}},
+     "T:m|",
+     "",
+     WS_EVENT_MORE,
+     0},
     {"bytes, then an empty end", {{2, "m", 0}, {FIN | 0, "", 0}}, "B:m|", "", WS_EVENT_MORE, 0},
     {"many pings between fragments",
      {{1, "a", 0}, {FIN | 9, "1", 0}, {0, "b", 0}, {FIN | 9, "2", 0}, {FIN | 0, "c", 0}},
@@ -94,7 +104,12 @@ static const struct row rows[] = {
      NULL,
      WS_EVENT_MORE,
      0},
-    {"close within a message", {{1, "a", 0}, {FIN | 8, "\x03\xe8", 0}}, NULL, "88:1000", WS_EVENT_CLOSED, 1000},
+    {"close within a message",
+     {{1, "a", 0}, {FIN | 8, "\x03\xe8", 0}},
+     NULL,
+     "88:1000",
+     WS_EVENT_CLOSED,
+     1000},
     /* UTF-8 */
     {"text of many scripts",
      {{FIN | 1, "Hello-\xc2\xb5@\xc3\x9f\xc3\xb6\xc3\xa4\xc3\xbc\xc3\xa0\xc3\xa1-UTF-8!!", 0}},
@@ -102,7 +117,12 @@ static const struct row rows[] = {
      "",
      WS_EVENT_MORE,
      0},
-    {"a character in two frames", {{1, "\xce", 0}, {FIN | 0, "\xba", 0}}, "T:\xce\xba|", "", WS_EVENT_MORE, 0},
+    {"a character in two frames",
+     {{1, "\xce", 0}, {FIN | 0, "\xba", 0}},
+     "T:\xce\xba|",
+     "",
+     WS_EVENT_MORE,
+     0},
     {"a character with a frame per byte",
      {{1, "\xf0", 0}, {0, "\x9f", 0}, {0, "\x98", 0}, {FIN | 0, "\x80", 0}},
      "T:\xf0\x9f\x98\x80|",
@@ -116,8 +136,18 @@ static const struct row rows[] = {
     {"a stray continuation byte", {{FIN | 1, "\x80", 0}}, NULL, "88:1007", WS_EVENT_FAILED, 1007},
     {"0xff", {{FIN | 1, "a\xff", 0}}, NULL, "88:1007", WS_EVENT_FAILED, 1007},
     {"cut at the end", {{FIN | 1, "\xce", 0}}, NULL, "88:1007", WS_EVENT_FAILED, 1007},
-    {"cut, empty last frame", {{1, "\xce", 0}, {FIN | 0, "", 0}}, NULL, "88:1007", WS_EVENT_FAILED, 1007},
-    {"bad in the second frame", {{1, "ok", 0}, {FIN | 0, "\xf8", 0}}, NULL, "88:1007", WS_EVENT_FAILED, 1007},
+    {"cut, empty last frame",
+     {{1, "\xce", 0}, {FIN | 0, "", 0}},
+     NULL,
+     "88:1007",
+     WS_EVENT_FAILED,
+     1007},
+    {"bad in the second frame",
+     {{1, "ok", 0}, {FIN | 0, "\xf8", 0}},
+     NULL,
+     "88:1007",
+     WS_EVENT_FAILED,
+     1007},
     {"last characters", {{FIN | 1, "\xf4\x8f\xbf\xbf\xef\xbf\xbf", 0}}, NULL, "", WS_EVENT_MORE, 0},
     /* close */
     {"close without a code", {{FIN | 8, "", 0}}, "", "88:", WS_EVENT_CLOSED, 1005},
@@ -130,11 +160,31 @@ static const struct row rows[] = {
      "88:1000",
      WS_EVENT_CLOSED,
      1000},
-    {"ping behind close", {{FIN | 8, "\x03\xe8", 0}, {FIN | 9, "x", 0}}, "", "88:1000", WS_EVENT_CLOSED, 1000},
-    {"text behind close", {{FIN | 8, "\x03\xe8", 0}, {FIN | 1, "x", 0}}, "", "88:1000", WS_EVENT_CLOSED, 1000},
-    {"close reason not UTF-8", {{FIN | 8, "\x03\xe8\xff", 0}}, "", "88:1007", WS_EVENT_FAILED, 1007},
+    {"ping behind close",
+     {{FIN | 8, "\x03\xe8", 0}, {FIN | 9, "x", 0}},
+     "",
+     "88:1000",
+     WS_EVENT_CLOSED,
+     1000},
+    {"text behind close",
+     {{FIN | 8, "\x03\xe8", 0}, {FIN | 1, "x", 0}},
+     "",
+     "88:1000",
+     WS_EVENT_CLOSED,
+     1000},
+    {"close reason not UTF-8",
+     {{FIN | 8, "\x03\xe8\xff", 0}},
+     "",
+     "88:1007",
+     WS_EVENT_FAILED,
+     1007},
     {"close too long", {{FIN | 8, "\x03", 126}}, "", "88:1002", WS_EVENT_FAILED, 1002},
-    {"close in two frames", {{8, "\x03\xe8", 0}, {FIN | 0, "", 0}}, "", "88:1002", WS_EVENT_FAILED, 1002},
+    {"close in two frames",
+     {{8, "\x03\xe8", 0}, {FIN | 0, "", 0}},
+     "",
+     "88:1002",
+     WS_EVENT_FAILED,
+     1002},
 };
 
 static void build(const struct row *row, struct strbuf *out)
@@ -163,11 +213,11 @@ static void check_row(const struct row *row, size_t chunk, size_t room)
     build(row, &bytes);
     struct outcome outcome = run_session(&options, &bytes);
     char *sent = frames_shown(&outcome.sent);
-    bool fine = outcome.last == row->last && outcome.code == row->code &&
-                (row->sent == NULL || strcmp(sent, row->sent) == 0 ||
-                 (chunk == 0 && strchr(row->sent, ' ') != NULL)) &&
-                (row->messages == NULL ||
-                 strcmp(strbuf_text(&outcome.messages), row->messages) == 0);
+    bool fine =
+        outcome.last == row->last && outcome.code == row->code &&
+        (row->sent == NULL || strcmp(sent, row->sent) == 0 ||
+         (chunk == 0 && strchr(row->sent, ' ') != NULL)) &&
+        (row->messages == NULL || strcmp(strbuf_text(&outcome.messages), row->messages) == 0);
     if (!fine) {
         printf("# %s (chunk %zu, room %zu): messages %s, sent %s, event %d, code %u\n", row->name,
                chunk, room, strbuf_text(&outcome.messages), sent, (int)outcome.last, outcome.code);
