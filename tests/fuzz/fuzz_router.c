@@ -107,7 +107,7 @@ static bool is_host(struct slice host)
             return false;
         }
     }
-    return true;
+    return !slice_equal(host, SLICE("*."));
 }
 
 static void compare(const struct router *router, const struct request_head *head, struct slice host)
