@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The part of the Django application that has a model."""
