@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1] / "worker"))
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "worker"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness.gateway import Gateway
 
