@@ -79,8 +79,7 @@ static bool addr_clash(const struct addr *a, const struct addr *b)
 {
     char a_text[ADDR_TEXT_SIZE], b_text[ADDR_TEXT_SIZE];
 
-    if (addr_port(a) == 0 || addr_port(a) != addr_port(b) ||
-        a->sa.sa_family != b->sa.sa_family) {
+    if (addr_port(a) == 0 || addr_port(a) != addr_port(b) || a->sa.sa_family != b->sa.sa_family) {
         return false;
     }
     addr_format(a, a_text);

@@ -26,7 +26,7 @@ struct bind_place {
 
 /* Parses a bind string. False: `*ret_problem` says what is wrong with it (a static string). */
 bool bind_parse(struct slice text, struct bind_place *ret_place, const char **ret_problem);
-/* Whether two places are the same one: port 0 never is. */
+/* Whether only one of them can be listened on: the same place, or one address beside all of its family. Port 0 is no place yet. */
 bool bind_same(const struct bind_place *a, const struct bind_place *b);
 
 #endif
