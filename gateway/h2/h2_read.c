@@ -174,7 +174,8 @@ void h2_read(struct h2_conn *h2)
             break;
         }
     }
-    if (nghttp2_session_want_write(h2->session) || h2_is_over(h2)) {
+    if (nghttp2_session_want_write(h2->session) || !nghttp2_session_want_read(h2->session) ||
+        h2_is_over(h2)) {
         h2_mark_dirty(h2);
     }
     h2_timers_arm(h2);

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Every case of http2_cases.py against the real gateway, plain with prior knowledge. What is an error reaches its code,
+and the gateway goes on: after each case another connection is served.
+
+h2spec has two cases more that RFC 9113 has taken back: streams that depend on themselves (5.3.1), which may be ignored.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from harness.gateway import Gateway
+from harness.http2 import Answer, Ended, Http2
+from http2_cases import CASES, Case
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    gateway = Gateway(tmp_path_factory.mktemp("http2"), log={"level": "info"}, http2={"glitches": 100000})
+    gateway.listeners[0]["protocols"] = ["h2", "http/1.1"]
+    try:
+        gateway.start()
+        gateway.start_workers(1)
+        yield gateway
+        gateway.finish()
+    finally:
+        gateway.kill()
+
+
+def outcome(client: Http2, stream: int) -> Answer | Ended:
+    """What became of the stream, or the connection's end."""
+    try:
+        return client.answer(stream)
+    except Ended as ended:
+        return ended
+
+
+def fine(case: Case, client: Http2, stream: int) -> None:
+    answer = client.answer(stream)
+    assert answer.ended and answer.reset is None and answer.status in (case.codes or (200,)), answer
+
+
+def ended_with(result: Answer | Ended, codes: tuple[int, ...]) -> None:
+    assert isinstance(result, Ended), result
+    assert result.code is None or result.code in codes, result
+
+
+def judge(case: Case, client: Http2, stream: int) -> None:
+    if case.kind == "fine":
+        fine(case, client, stream)
+        client.ping()
+    elif case.kind == "last":
+        fine(case, client, stream)
+        assert client.end() in (None, 0)
+    elif case.kind == "connection":
+        if stream in client.answers:
+            assert client.end() in (None, *case.codes)
+        else:
+            result = outcome(client, stream)
+            while isinstance(result, Answer):  # an answer that was under way
+                result = Ended(client.end())
+            ended_with(result, case.codes)
+    else:
+        result = outcome(client, stream)
+        if isinstance(result, Ended):
+            assert case.kind in ("stream", "either"), result
+            ended_with(result, case.codes)
+        elif case.kind == "either" and result.status == 200:
+            client.ping()
+        else:
+            assert result.reset in case.codes or result.status in case.codes, result
+            client.ping()
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_case(server: Gateway, case: Case) -> None:
+    with Http2(("127.0.0.1", server.port), handshake=case.handshake) as client:
+        judge(case, client, case.act(client))
+    with Http2(("127.0.0.1", server.port)) as other:
+        assert other.get().body == b"hello\n"
