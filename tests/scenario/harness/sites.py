@@ -64,8 +64,9 @@ class Site:
         return [line for line in ends if not any(re.search(cause, line) for cause in known)]
 
     def wait_idle(self) -> None:
-        """Waits until no request is under way."""
+        """Waits until no request is under way and the app has returned from every one."""
         self.gateway.wait_metric("exchanges", 0)
+        self.gateway.wait_metric("ipc_streams", 0)
 
     def close_clients(self) -> None:
         for client in self.clients.values():
