@@ -366,10 +366,11 @@ static void server_done(struct server *server)
     for (unsigned i = 0; server->loops != NULL && i < server->loop_count; i++) {
         server_loop_join(&server->loops[i]);
     }
-    apps_free(server->apps);
+    /* Loops first: mail that was never delivered may point into the apps. */
     for (unsigned i = 0; server->loops != NULL && i < server->loop_count; i++) {
         server_loop_done(&server->loops[i]);
     }
+    apps_free(server->apps);
     listener_limits_done(&server->limits);
     access_log_free(server->access_log);
     mem_free(server->loop_pointers);
