@@ -289,12 +289,14 @@ static void check_wire(const struct run *run, const struct head_wire_context *co
     bool secure = (run->flags & FLAG_SECURE) != 0;
     struct slice version = {head->version.data + 5, 3};
 
-    REQUIRE(wire_byte(&in) == 0x9d && wire_uint(&in) == 0);
+    bool websocket = run->head.kind == REQUEST_WEBSOCKET;
+    REQUIRE(wire_byte(&in) == 0x9d && wire_uint(&in) == (websocket ? 1 : 0));
     REQUIRE(slice_equal(wire_text(&in), head->method));
     REQUIRE(slice_equal(wire_text(&in), version));
     struct slice scheme = wire_text(&in);
     REQUIRE(slice_equal(scheme, context->scheme));
-    REQUIRE(slice_equal(scheme, SLICE("http")) || slice_equal(scheme, SLICE("https")));
+    REQUIRE(slice_equal(scheme, websocket ? SLICE("ws") : SLICE("http")) ||
+            slice_equal(scheme, websocket ? SLICE("wss") : SLICE("https")));
     struct slice path = wire_text(&in);
     struct slice raw_path = wire_is(&in, 0xc0) ? path : (struct slice){NULL, 0};
     raw_path = wire_nil(&in) ? path : wire_bin(&in);
