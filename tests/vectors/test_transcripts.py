@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asgi_worker.io import client
 from asgi_worker.protocol import codec, constants, events, frames, msgpack, session
+from asgi_worker.protocol.stream import WebSocketStream
 from notation import (
     ERRORS,
     FLAGS,
@@ -28,7 +30,7 @@ from notation import (
 NAMES = {code: name for name, code in ERRORS.items()}
 BLOCKS = [block for block in blocks("transcripts/*.txt") if block.get("side") == "worker"]
 # What this worker offers; blocks that need something else are skipped.
-OFFERED: frozenset[str] = frozenset()
+OFFERED = frozenset(client.OFFERED_FEATURES)
 # Lines that are about sockets and memory, which a Session does not know; test_link.py runs those blocks.
 BEYOND_A_SESSION = ("fd ", "pipe ", "nofd ")
 
@@ -143,6 +145,14 @@ class Runner:
         elif isinstance(event, events.DataReceived):
             self.arrived[event.stream.id].append(16 + len(event.data))
             seen = "data", {"stream": str(event.stream.id), "bytes": show(event.data), "end": yes(event.end)}
+        elif isinstance(event, events.MessageReceived):
+            text = isinstance(event.data, str)
+            data = event.data.encode() if isinstance(event.data, str) else event.data
+            self.arrived[event.stream.id].append(event.cost)
+            keys = {"bytes": show(data), "flags": "TEXT" if text else "-"}
+            seen = "message", {"stream": str(event.stream.id), **keys}
+        elif isinstance(event, events.CloseReceived):
+            seen = "close", {"stream": str(event.stream.id), "code": str(event.code)}
         elif isinstance(event, events.CreditReceived):
             seen = "credit", {"stream": str(event.stream.id)}
         elif isinstance(event, events.StreamReset):
@@ -212,6 +222,12 @@ class Runner:
             under_test.send_done(stream)
         elif action == "write":
             self.writing[stream.id] = body
+        elif action == "accept":
+            under_test.send_accept(stream, head)
+        elif action == "message":
+            under_test.send_message(stream, hex_part(keys["bytes"]), flags)
+        elif action == "receive" and isinstance(stream, WebSocketStream):
+            under_test.message_wanted(stream)
         elif action == "receive":
             under_test.open_window(stream)
         elif action == "consume":

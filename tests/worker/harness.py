@@ -58,7 +58,7 @@ class Bench:
         self._sock.setblocking(False)
         worker.setblocking(False)
         session = Session(self.service.decoder)
-        session.send_hello({"features": ["files"]})
+        session.send_hello({"features": ["files", "websocket"]})
         session.data_to_send()
         session.receive_data(hello_ack(**(ack or {})))
         session.send_ready()

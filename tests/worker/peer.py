@@ -18,6 +18,8 @@ from asgi_worker.protocol.constants import (
     FLAG_END_STREAM,
     FLAG_EXPECT,
     FLAG_INFORMATIONAL,
+    FLAG_MORE,
+    FLAG_TEXT,
     FRAME_DATA,
     FRAME_DISCONNECT,
     FRAME_DONE,
@@ -32,6 +34,9 @@ from asgi_worker.protocol.constants import (
     FRAME_RESPONSE,
     FRAME_TRAILERS,
     FRAME_WINDOW,
+    FRAME_WS_ACCEPT,
+    FRAME_WS_CLOSE,
+    FRAME_WS_MSG,
 )
 from asgi_worker.protocol.frames import HEADER, check_header, frame
 from asgi_worker.protocol.msgpack import packb, unpackb
@@ -142,6 +147,13 @@ class Exchange:
     consumed: int = 0
     granted: int = 0
     files: list[tuple[int, int]] = field(default_factory=list)
+    # a WebSocket
+    websocket: bool = False
+    accepted: tuple[str | None, list[tuple[bytes, bytes]]] | None = None
+    messages: list[str | bytes] = field(default_factory=list)
+    part: bytearray = field(default_factory=bytearray)
+    part_flags: int | None = None
+    closed: tuple[int, str] | None = None
 
     def header(self, name: bytes) -> bytes | None:
         values = [value for key, value in self.fields if key == name]
@@ -202,6 +214,8 @@ class Peer:
             assert exchange.status is not None
             self._charge(exchange, len(item.payload))
             exchange.body += item.payload
+        elif item.kind in (FRAME_WS_ACCEPT, FRAME_WS_MSG, FRAME_WS_CLOSE):
+            self._websocket(exchange, item)
         elif item.kind == FRAME_TRAILERS:
             exchange.trailers = parse_block(unpackb(item.payload)[0])
         elif item.kind == FRAME_WINDOW:
@@ -227,7 +241,30 @@ class Peer:
         if item.flags & FLAG_END_STREAM:
             exchange.ended = True
 
+    def _websocket(self, exchange: Exchange, item: Frame) -> None:
+        assert exchange.websocket and exchange.status is None
+        if item.kind == FRAME_WS_ACCEPT:
+            assert exchange.accepted is None, "a second WS_ACCEPT"
+            subprotocol, block = unpackb(item.payload)
+            exchange.accepted = subprotocol, parse_block(block)
+            return
+        assert exchange.accepted is not None, f"{item} before WS_ACCEPT"
+        if item.kind == FRAME_WS_CLOSE:
+            exchange.closed = item.code, item.payload.decode()
+            exchange.ended = True
+            return
+        self._charge(exchange, len(item.payload))
+        text = item.flags & FLAG_TEXT
+        assert exchange.part_flags in (None, text), "text in one part of a message only"
+        exchange.part += item.payload
+        exchange.part_flags = text if item.flags & FLAG_MORE else None
+        if not item.flags & FLAG_MORE:
+            data = bytes(exchange.part)
+            exchange.part.clear()
+            exchange.messages.append(data.decode() if text else data)
+
     def _response(self, exchange: Exchange, item: Frame) -> None:
+        assert exchange.accepted is None, "RESPONSE after WS_ACCEPT"
         size = item.aux or len(item.payload)
         head, body = item.payload[:size], item.payload[size:]
         (block,) = unpackb(head)
@@ -276,6 +313,28 @@ class Peer:
         assert exchange.send_credit >= 0, "the test sends more than it has credit for"
         flags = FLAG_END_STREAM if end else 0
         self.raw(frame(FRAME_DATA, payload, flags=flags, stream=exchange.id))
+
+    def websocket(
+        self, fields: Fields = DEFAULT_FIELDS, *, scheme: str = "ws", **changes: Any
+    ) -> Exchange:
+        exchange = self.request(kind=1, end=False, scheme=scheme, fields=fields, **changes)
+        exchange.websocket = True
+        return exchange
+
+    def message(
+        self, exchange: Exchange, data: str | bytes, *, more: bool = False, text: bool = False
+    ) -> None:
+        """Send WS_MSG; `text` says what bytes are (a character may be split)."""
+        payload = data.encode() if isinstance(data, str) else data
+        exchange.send_credit -= DATA_OVERHEAD + len(payload)
+        assert exchange.send_credit >= 0, "the test sends more than it has credit for"
+        flags = FLAG_TEXT if text or isinstance(data, str) else 0
+        flags |= FLAG_MORE if more else 0
+        self.raw(frame(FRAME_WS_MSG, payload, flags=flags, stream=exchange.id))
+
+    def close(self, exchange: Exchange, code: int, reason: str = "") -> None:
+        self.raw(frame(FRAME_WS_CLOSE, reason.encode(), code=code, stream=exchange.id))
+        exchange.gone = True
 
     def window(self, exchange: Exchange, increment: int) -> None:
         exchange.recv_left += increment

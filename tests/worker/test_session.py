@@ -222,7 +222,7 @@ def test_a_condemned_header_is_not_waited_for() -> None:
     "data",
     [
         frame(FRAME_PING), request(1), frame(200), frame(FRAME_GOAWAY, code=ERROR_DRAINING),
-        hello_ack(proto=2), hello_ack(features=["websocket"]), hello_ack(window=40000),
+        hello_ack(proto=2), hello_ack(features=["telephone"]), hello_ack(window=40000),
         frame(FRAME_HELLO_ACK, b"\xc0"), frame(FRAME_HELLO_ACK, b"\xdd\x01\0\0\0"),
     ],
 )  # fmt: skip

@@ -261,7 +261,7 @@ class Worker:
         waiting = list(self._service.active)
         if waiting and not self._hurry.is_set():
             self._log.warning(
-                "%d requests still run after %g s: they get http.disconnect",
+                "%d requests still run after %g s: they are told to disconnect",
                 len(waiting),
                 settings.graceful_timeout,
             )

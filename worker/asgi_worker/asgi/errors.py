@@ -16,6 +16,13 @@ class ClientDisconnected(OSError):
         super().__init__("the client has disconnected")
 
 
+class WebSocketClosed(ClientDisconnected):
+    """send() after the application itself has closed the WebSocket."""
+
+    def __init__(self) -> None:
+        OSError.__init__(self, "the WebSocket was closed by the application")
+
+
 def is_disconnect(exc: BaseException) -> bool:
     """Tell whether `exc` only says that the client is gone.
 

@@ -37,6 +37,7 @@ from ..protocol.constants import (
 from ..protocol.stream import SLICE, Buffer, Stream
 from .errors import ClientDisconnected, is_disconnect
 from .scope import http_scope, request_extensions
+from .waiting import wait, wake
 
 if TYPE_CHECKING:
     from ..io.link import Link
@@ -163,7 +164,7 @@ class HttpCycle:
                 self.receive_waiters = []
             # The future only wakes: what it announces stays in self.chunks, so that a cancelled
             # receive() loses nothing.
-            await _wait(self.link.loop, self.receive_waiters)
+            await wait(self.link.loop, self.receive_waiters)
 
     def _take_body(self) -> dict[str, Any]:
         chunks = self.chunks
@@ -354,7 +355,7 @@ class HttpCycle:
             raise ClientDisconnected
         if self.credit_waiters is None:
             self.credit_waiters = []
-        await _wait(self.link.loop, self.credit_waiters)
+        await wait(self.link.loop, self.credit_waiters)
         if self.gone:
             raise ClientDisconnected
 
@@ -483,7 +484,7 @@ class HttpCycle:
 
     def on_credit(self) -> None:
         """Wake the send() that waits for credit."""
-        _wake(self.credit_waiters)
+        wake(self.credit_waiters)
 
     def on_reset(self, code: int) -> None:
         """Take RESET: the end of the stream, or of the request body only."""
@@ -514,7 +515,7 @@ class HttpCycle:
             self.timer.cancel()  # of _watch_silence(): from now on it is about leaving
             self.timer = None
         self._wake_receivers()
-        _wake(self.credit_waiters)
+        wake(self.credit_waiters)
         if self.phase != START or self.service.cancel_policy is CancelPolicy.ALWAYS:
             self._arm_cancel()
 
@@ -554,24 +555,4 @@ class HttpCycle:
                 self.cancel()
 
     def _wake_receivers(self) -> None:
-        _wake(self.receive_waiters)
-
-
-async def _wait(loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[None]]) -> None:
-    """Wait until _wake(waiters).
-
-    Each waiter has a future of its own, so that cancelling one task leaves the others alone.
-    """
-    future: asyncio.Future[None] = loop.create_future()
-    waiters.append(future)
-    try:
-        await future
-    finally:
-        waiters.remove(future)
-
-
-def _wake(waiters: list[asyncio.Future[None]] | None) -> None:
-    if waiters:
-        for future in waiters:
-            if not future.done():
-                future.set_result(None)
+        wake(self.receive_waiters)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..protocol.codec import Certificates, RequestHead, Tls
+from ..protocol.codec import Certificates, Header, RequestHead, Tls
 from ..protocol.constants import FEATURE_FILES
 
 ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
@@ -67,6 +67,23 @@ def request_extensions(
                 "incremental": priority[1],
             }
     return extensions
+
+
+def subprotocols_of(headers: list[Header]) -> list[str]:
+    """Return what a client offers, in its order, from one field or several."""
+    offered = [value for name, value in headers if name == b"sec-websocket-protocol"]
+    names = [name.strip(" \t") for value in offered for name in value.decode("latin-1").split(",")]
+    return [name for name in names if name]
+
+
+def websocket_scope(head: RequestHead, state: dict[str, Any], default_root: str) -> dict[str, Any]:
+    """Build the scope of a WebSocket; `state` is copied."""
+    extensions: dict[str, Any] = {"websocket.http.response": _EMPTY}
+    scope = http_scope(head, state, default_root, extensions)
+    scope["type"] = "websocket"
+    del scope["method"]
+    scope["subprotocols"] = subprotocols_of(scope["headers"])
+    return scope
 
 
 def http_scope(

@@ -17,6 +17,7 @@ from ..protocol.codec import RequestDecoder, ResponseEncoder
 
 if TYPE_CHECKING:
     from .http import HttpCycle
+    from .websocket import WebSocketCycle
 
 App = Callable[..., Awaitable[Any]]
 
@@ -62,7 +63,7 @@ class Service:
         default = WSGI_THREADS if wsgi else ASGI_CONCURRENCY
         self.max_concurrency = settings.max_concurrency or default
         # Requests whose task did not finish in its first step; also what keeps the tasks alive.
-        self.active: set[HttpCycle] = set()
+        self.active: set[HttpCycle | WebSocketCycle] = set()
         self.requests = 0
         self.overloaded = 0
         self.warned: set[str] = set()

@@ -174,6 +174,9 @@ class WsgiAdapter:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Run one request in a thread; lifespan is none of WSGI's business."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # before accept: 403
+            return
         if scope["type"] != "http":
             raise ValueError(f"a WSGI application has no {scope['type']}")
         loop = asyncio.get_running_loop()

@@ -21,22 +21,30 @@ from typing import Any, Protocol
 from ..asgi.http import HttpCycle
 from ..asgi.scope import tls_extension
 from ..asgi.service import Service
-from ..protocol.codec import Tls
-from ..protocol.constants import ERROR_NAMES, ERROR_OVERLOADED, ERROR_PROTOCOL
+from ..asgi.websocket import WebSocketCycle
+from ..protocol.codec import RequestHead, Tls
+from ..protocol.constants import (
+    ERROR_NAMES,
+    ERROR_OVERLOADED,
+    ERROR_PROTOCOL,
+    FEATURE_FILES,
+)
 from ..protocol.events import (
     ChannelErrorReceived,
+    CloseReceived,
     CreditReceived,
     DataReceived,
     Disconnected,
     Event,
     GoawayReceived,
     HeadInvalid,
+    MessageReceived,
     RequestReceived,
     StreamReset,
 )
 from ..protocol.frames import ProtocolError
 from ..protocol.session import Session
-from ..protocol.stream import Buffer
+from ..protocol.stream import Buffer, WebSocketStream
 
 READ_SIZE = 262144
 MAX_REQUESTS = 64  # in one callback, then other links and tasks get their turn
@@ -48,17 +56,26 @@ MAX_BUFFERS = 512  # of one sendmsg, under the system's IOV_MAX
 MAX_TLS_EXTENSIONS = 4096
 
 monotonic = time.monotonic
+Cycle = HttpCycle | WebSocketCycle
+_STREAM_EVENTS = (
+    DataReceived,
+    MessageReceived,
+    CreditReceived,
+    Disconnected,
+    CloseReceived,
+    StreamReset,
+)
 
 # Each task has a context of its own. Eager tasks run their first step here and now, and most
 # finish in it; asking for that per task changes nothing for the tasks that applications make.
 if sys.version_info >= (3, 12):
 
-    def _start_task(cycle: HttpCycle, loop: AbstractEventLoop) -> Task[None]:
+    def _start_task(cycle: Cycle, loop: AbstractEventLoop) -> Task[None]:
         return Task(cycle.run(), loop=loop, context=copy_context(), eager_start=True)
 
 else:
 
-    def _start_task(cycle: HttpCycle, loop: AbstractEventLoop) -> Task[None]:
+    def _start_task(cycle: Cycle, loop: AbstractEventLoop) -> Task[None]:
         return Task(cycle.run(), loop=loop, context=copy_context())
 
 
@@ -92,7 +109,9 @@ class Link:
         self.owner = owner
         self.index = index
         self.closed = False
-        self.features = session.ack.features if session.ack is not None else frozenset()
+        ack = session.ack
+        # What a response can make use of: who finds nothing here need not look at its extensions.
+        self.features = ack.features & {FEATURE_FILES} if ack is not None else frozenset()
         self._sock = sock
         self._held: list[HttpCycle] = []
         self._events: deque[Event] = deque()
@@ -184,6 +203,9 @@ class Link:
         service.requests += 1
         if service.requests >= service.request_limit and service.on_limit is not None:
             service.on_limit()
+        if type(stream) is WebSocketStream:
+            self._websocket(stream, head)
+            return
         cycle = HttpCycle(self, stream, head, body, ended)
         stream.handler = cycle
         task = _start_task(cycle, self.loop)
@@ -194,17 +216,29 @@ class Link:
         cycle.task = task
         service.active.add(cycle)
 
+    def _websocket(self, stream: WebSocketStream, head: RequestHead) -> None:
+        cycle = WebSocketCycle(self, stream, head)
+        stream.handler = cycle
+        task = _start_task(cycle, self.loop)
+        if not task.done():
+            cycle.task = task
+            self.service.active.add(cycle)
+
     def _dispatch(self, event: Event) -> None:
-        if isinstance(event, (DataReceived, CreditReceived, Disconnected, StreamReset)):
+        if isinstance(event, _STREAM_EVENTS):
             handler = event.stream.handler
             if handler is None:  # refused after its frames were decoded
                 return
             if isinstance(event, DataReceived):
                 handler.on_data(event.data, event.end)
+            elif isinstance(event, MessageReceived):
+                handler.on_message(event.data, event.cost)
             elif isinstance(event, CreditReceived):
                 handler.on_credit()
             elif isinstance(event, Disconnected):
                 handler.on_disconnect(event.code)
+            elif isinstance(event, CloseReceived):
+                handler.on_close(event.code, event.reason)
             else:
                 handler.on_reset(event.code)
         elif isinstance(event, GoawayReceived):

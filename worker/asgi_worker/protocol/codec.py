@@ -60,6 +60,7 @@ _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
 _PORT = re.compile(rb"(?:0|[1-9][0-9]{0,4})\Z")
 # Bytes to delete from a block, so that only what must not stand there is left (SPEC R40).
 _VALUE_BYTES = bytes(b for b in range(256) if b not in range(32) and b != 127) + b"\t"
+_NOT_IN_ACCEPT = (b"connection", b"upgrade", b"content-length")
 _NAME_BYTES = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -453,6 +454,24 @@ def encode_field_array(fields: Iterable[Header]) -> bytes:
     """Encode the payload of TRAILERS, or of a RESPONSE without body: array [fields]."""
     block = encode_fields(fields)
     return b"\x91" + pack_bin_header(len(block)) + block
+
+
+def encode_accept(subprotocol: str | None, headers: Any) -> bytes:
+    """Encode the payload of WS_ACCEPT: array [subprotocol or nil, fields] (SPEC R84).
+
+    Raises TypeError or ValueError as check_headers() does, and for a field that belongs to the
+    handshake, which is the gateway's.
+    """
+    if isinstance(headers, (str, bytes, bytearray)):
+        raise TypeError("headers must be an iterable of [name, value] pairs")
+    fields = [field for field in check_headers(headers) if field[0] != b"transfer-encoding"]
+    for name, _ in fields:
+        if name.startswith(b"sec-websocket-") or name in _NOT_IN_ACCEPT:
+            raise ValueError(
+                f"{name.decode()} is a header of the handshake, which the server sends"
+            )
+    block = encode_fields(fields)
+    return b"\x92" + packb(subprotocol) + pack_bin_header(len(block)) + block
 
 
 class ResponseEncoder:

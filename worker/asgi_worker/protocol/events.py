@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What Session.receive_data() returns.
 
-RequestReceived and DataReceived are tuples: they are made once per request and once per body
-frame, and a frozen dataclass costs several times as much to make. The others are rare.
+RequestReceived, DataReceived and MessageReceived are tuples: they are made once per request,
+body frame or message, and a frozen dataclass costs several times as much to make. The others
+are rare.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ class DataReceived(NamedTuple):
     end: bool
 
 
+class MessageReceived(NamedTuple):
+    """A complete WebSocket message; `cost` is the credit that it holds until it is taken."""
+
+    stream: Stream
+    data: str | bytes
+    cost: int
+
+
 class CreditReceived(NamedTuple):
     """The gateway granted credit to a stream."""
 
@@ -61,6 +70,15 @@ class Disconnected:
 
     stream: Stream
     code: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReceived:
+    """The gateway ended a WebSocket: what the client's close frame said, or its own reason."""
+
+    stream: Stream
+    code: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +115,12 @@ class ChannelErrorReceived:
 Event = (
     RequestReceived
     | DataReceived
+    | MessageReceived
     | CreditReceived
     | HeadInvalid
     | StreamReset
     | Disconnected
+    | CloseReceived
     | FileDone
     | AckReceived
     | GoawayReceived

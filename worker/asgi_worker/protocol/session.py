@@ -2,17 +2,12 @@
 """One link of the frame protocol seen from the worker, without any input or output.
 
 Job: `receive_data()` turns bytes into events and enforces the rules of protocol/SPEC.md on what
-the gateway sends; the `send_*` methods append frames to an outbound list that `data_to_send()`
-hands over. It owns the table of open streams and their credit. It must not know sockets, event
-loops, clocks or applications; a breach of a rule is a ProtocolError, after which only
+the gateway sends; what the worker sends is in outbound.py. It must not know sockets, event loops,
+clocks or applications; a breach of a rule is a ProtocolError, after which only
 `send_channel_error()` makes sense.
 """
 
 from __future__ import annotations
-
-from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
 from .codec import (
     Certificates,
@@ -24,40 +19,34 @@ from .codec import (
 )
 from .constants import (
     DATA_OVERHEAD,
-    DEFAULT_MAX_FRAME,
     ERROR_BODY_ABORTED,
     ERROR_CLIENT_EOF,
     ERROR_CLIENT_GONE,
-    ERROR_DRAINING,
     ERROR_FLOW_CONTROL,
     ERROR_FRAME_SIZE,
     ERROR_HEADER_INVALID,
     ERROR_PROTOCOL,
     ERROR_REFUSED,
+    FEATURE_WEBSOCKET,
     FLAG_DONE,
     FLAG_END_STREAM,
     FLAG_EXPECT,
-    FLAG_INFORMATIONAL,
+    FLAG_MORE,
+    FLAG_TEXT,
     FRAME_CHANNEL_ERROR,
     FRAME_CONN,
     FRAME_CONN_END,
     FRAME_DATA,
     FRAME_DISCONNECT,
-    FRAME_DONE,
     FRAME_FILE_DONE,
     FRAME_GOAWAY,
-    FRAME_HELLO,
     FRAME_HELLO_ACK,
     FRAME_PING,
-    FRAME_PONG,
-    FRAME_READY,
     FRAME_REFUSED,
     FRAME_REQUEST,
     FRAME_RESET,
-    FRAME_RESPONSE,
-    FRAME_STATS,
-    FRAME_TRAILERS,
     FRAME_WINDOW,
+    FRAME_WS_MSG,
     HEADER_SIZE,
     KIND_HTTP,
     MAX_CONNS,
@@ -66,10 +55,10 @@ from .constants import (
     MAX_WINDOW,
     PROTOCOL_VERSION,
 )
-from .credit import grant_due, payload_room
 from .events import (
     AckReceived,
     ChannelErrorReceived,
+    CloseReceived,
     CreditReceived,
     DataReceived,
     Disconnected,
@@ -77,43 +66,27 @@ from .events import (
     FileDone,
     GoawayReceived,
     HeadInvalid,
+    MessageReceived,
     RequestReceived,
     StreamReset,
 )
-from .frames import ProtocolError, check_header, frame, pack_header, unpack_header_from
-from .msgpack import packb
-from .stream import SLICE, Buffer, Stream
-
-# Slices above this are handed to the socket as they are instead of being copied behind a header.
-LARGE_BODY = 4096
-# data_to_send() hands over at most about this much DATA, so that control can still overtake it.
-HANDOVER = 262144
+from .frames import ProtocolError, check_header, unpack_header_from
+from .outbound import Outbound
+from .stream import Stream, WebSocketStream
 
 
-class Session:
+class Session(Outbound):
     """The state of one link."""
 
     def __init__(self, decoder: RequestDecoder) -> None:
-        self.streams: dict[int, Stream] = {}
+        super().__init__()
         self.conns: dict[int, Certificates] = {}
         self.ack: HelloAck | None = None
-        self.last_id = 0
         self.dropped_frames = 0
         self.backlog = False  # receive_data() stopped at its limit; call it again with b""
-        self.out_bytes = 0
         self._decode = decoder.decode
-        self._out: list[Buffer] = []
-        self._ring: deque[Stream] = deque()  # streams whose queue is not empty
         self._buffer = b""
         self._pos = 0
-        self._window = 0
-        self.max_frame = DEFAULT_MAX_FRAME  # max_frame: payloads are no longer, either way
-        self._pong: int | None = None
-        self._features: tuple[str, ...] = ()
-        self._ready = False
-        self._goaway_last_id: int | None = None
-        self._peer_last_id: int | None = None
-        self._top_id = 0  # no REQUEST may have a higher id now
         self._closed = False
 
     # Receiving
@@ -150,11 +123,13 @@ class Session:
                 self._data(events, buffer[begin:end], flags, code, stream_id, aux)
             else:
                 rule = check_header(length, kind, flags, code, stream_id, aux)
+                payload = buffer[begin:end]
                 if self.ack is None or rule is None or not stream_id:
-                    payload = buffer[begin:end]
                     self._channel_frame(events, kind, rule is None, code, aux, payload)
+                elif kind == FRAME_WS_MSG:
+                    self._message(events, payload, flags, stream_id)
                 else:
-                    self._stream_frame(events, kind, code, stream_id, aux)
+                    self._stream_frame(events, kind, code, stream_id, aux, payload)
             pos = end
         if pos == size:
             buffer = b""
@@ -174,6 +149,10 @@ class Session:
             stream = self._find(stream_id, "DATA", count=False)
             if stream is not None:
                 self._check_data(stream, length)
+        elif kind == FRAME_WS_MSG:
+            stream = self._find(stream_id, "WS_MSG", count=False)
+            if stream is not None:
+                self._check_message(stream, length, flags)
 
     def _check_request_id(self, stream_id: int) -> None:
         if not self._ready:
@@ -207,8 +186,8 @@ class Session:
             return  # in flight while our GOAWAY was; the gateway places it elsewhere (R92)
         try:
             head = self._decode(payload)
-            if head[0] != KIND_HTTP:  # R46: the feature is not offered
-                raise HeadError("a WebSocket, which this worker does not offer")
+            if head[0] != KIND_HTTP:
+                self._check_websocket(flags, aux)
         except HeadError as exc:
             self._send_frame(FRAME_RESET, FLAG_DONE, ERROR_HEADER_INVALID, stream_id)
             events.append(HeadInvalid(stream_id, str(exc)))
@@ -217,10 +196,21 @@ class Session:
             self._send_frame(FRAME_REFUSED, 0, ERROR_REFUSED, stream_id)
             return
         ended = flags & FLAG_END_STREAM != 0
+        if head[0] != KIND_HTTP:
+            socket = self.streams[stream_id] = WebSocketStream(stream_id, self._window)
+            events.append(RequestReceived(socket, head, b"", False))
+            return
         stream = self.streams[stream_id] = Stream(stream_id, self._window, window, ended)
         if flags & FLAG_EXPECT:
             stream.expect = True
         events.append(RequestReceived(stream, head, body, ended))
+
+    def _check_websocket(self, flags: int, aux: int) -> None:
+        """R46: what makes the head of a WebSocket malformed."""
+        if self.ack is None or FEATURE_WEBSOCKET not in self.ack.features:
+            raise HeadError("a WebSocket, which was not agreed on")
+        if flags or aux:
+            raise HeadError("a WebSocket with a body or the end of one")
 
     def _check_data(self, stream: Stream, length: int) -> None:
         if stream.recv_ended:
@@ -242,6 +232,54 @@ class Session:
             self.dropped_frames += 1
             return
         events.append(DataReceived(stream, payload, ended))
+
+    def _check_message(self, stream: Stream, length: int, flags: int) -> None:
+        """R83, R85, R86 and credit, as far as the header of a WS_MSG tells."""
+        if not isinstance(stream, WebSocketStream) or not stream.accepted:
+            raise ProtocolError(ERROR_PROTOCOL, f"WS_MSG on {stream.id}, no accepted WebSocket")
+        if stream.recv_left < DATA_OVERHEAD + length:
+            raise ProtocolError(ERROR_FLOW_CONTROL, f"WS_MSG beyond the credit of {stream.id}")
+        if stream.gone or stream.send_ended:
+            return  # it is dropped, and so was what came before it
+        if stream.text is not None and stream.text != (flags & FLAG_TEXT != 0):
+            raise ProtocolError(ERROR_PROTOCOL, f"a message of {stream.id} is text only in parts")
+        assert self.ack is not None
+        if len(stream.part) + length > self.ack.ws_max_message:
+            raise ProtocolError(ERROR_PROTOCOL, f"a message of {stream.id} is too long")
+
+    def _message(self, events: list[Event], payload: bytes, flags: int, stream_id: int) -> None:
+        """Take WS_MSG; a message is told when it is complete."""
+        stream = self._find(stream_id, "WS_MSG")
+        if stream is None:
+            return
+        self._check_message(stream, len(payload), flags)
+        assert isinstance(stream, WebSocketStream)
+        cost = DATA_OVERHEAD + len(payload)
+        stream.recv_left -= cost
+        if stream.gone:
+            self.dropped_frames += 1
+            return
+        if stream.send_ended:  # it was on its way when WS_CLOSE went out
+            return
+        if flags & FLAG_MORE:
+            stream.text = flags & FLAG_TEXT != 0
+            stream.part += payload  # one buffer: many small fragments cost what they hold
+            stream.part_cost += cost
+            if stream.waiting:
+                self.message_wanted(stream)
+            return
+        if stream.text is not None:
+            stream.part += payload
+            payload, stream.part = bytes(stream.part), bytearray()
+            cost += stream.part_cost
+            stream.part_cost = 0
+            stream.text = None
+        stream.waiting = False  # what comes behind it waits until it is asked for
+        try:
+            data = payload.decode() if flags & FLAG_TEXT else payload
+        except UnicodeDecodeError:
+            raise ProtocolError(ERROR_PROTOCOL, f"text of {stream_id} is no UTF-8") from None
+        events.append(MessageReceived(stream, data, cost))
 
     def _find(self, stream_id: int, name: str, count: bool = True) -> Stream | None:
         """Return an open stream, None for one whose frames are dropped (R20, R21, R92)."""
@@ -307,7 +345,7 @@ class Session:
             raise ProtocolError(ERROR_PROTOCOL, f"CONN {conn_id}: {exc}") from exc
 
     def _stream_frame(
-        self, events: list[Event], kind: int, code: int, stream_id: int, aux: int
+        self, events: list[Event], kind: int, code: int, stream_id: int, aux: int, payload: bytes
     ) -> None:
         stream = self._find(stream_id, f"frame type {kind}")
         if stream is None:
@@ -329,10 +367,22 @@ class Session:
                 raise ProtocolError(ERROR_PROTOCOL, f"FILE_DONE without FILE on {stream_id}")
             stream.file_pending = False
             events.append(FileDone(stream))
-        else:  # WS_MSG, WS_CLOSE: the feature is not offered (R28)
-            raise ProtocolError(ERROR_PROTOCOL, f"frame type {kind} on an HTTP request")
+        else:
+            self._close(events, stream, code, payload)
+
+    def _close(self, events: list[Event], stream: Stream, code: int, payload: bytes) -> None:
+        """Take WS_CLOSE, which ends the stream (R60, R87)."""
+        if not isinstance(stream, WebSocketStream) or not stream.accepted:
+            raise ProtocolError(ERROR_PROTOCOL, f"WS_CLOSE on {stream.id}, no accepted WebSocket")
+        if stream.gone:
+            self.dropped_frames += 1
+            return
+        self._gone(stream)
+        events.append(CloseReceived(stream, code, payload.decode("utf-8", "replace")))
 
     def _reset(self, events: list[Event], stream: Stream, code: int) -> None:
+        if code == ERROR_BODY_ABORTED and isinstance(stream, WebSocketStream):
+            raise ProtocolError(ERROR_PROTOCOL, f"BODY_ABORTED on the WebSocket {stream.id}")
         if stream.gone or (code == ERROR_BODY_ABORTED and stream.recv_ended):
             self.dropped_frames += 1
             return
@@ -342,6 +392,8 @@ class Session:
         events.append(StreamReset(stream, code))
 
     def _disconnect(self, events: list[Event], stream: Stream, code: int) -> None:
+        if code == ERROR_CLIENT_EOF and isinstance(stream, WebSocketStream):
+            raise ProtocolError(ERROR_PROTOCOL, f"CLIENT_EOF on the WebSocket {stream.id}")
         if stream.gone or stream.disconnect == code:
             self.dropped_frames += 1
             return
@@ -351,213 +403,3 @@ class Session:
         if code == ERROR_CLIENT_GONE:
             self._gone(stream)
         events.append(Disconnected(stream, code))
-
-    def _gone(self, stream: Stream) -> None:
-        """Drop what is queued: the gateway ended the stream (R60) and would throw it away."""
-        stream.gone = True
-        if stream.queue:
-            self.out_bytes -= sum(len(head) + len(body) for head, body in stream.queue)
-            stream.queue.clear()
-            self._ring.remove(stream)
-
-    # Sending
-
-    def data_to_send(self) -> list[Buffer]:
-        """Hand over what is to be written, control first, then slices of DATA in turn (R78).
-
-        At most about HANDOVER bytes of DATA come at once; `wants_write` tells of the rest.
-        """
-        out = self._out
-        if self._pong is not None:
-            out.insert(0, frame(FRAME_PONG, aux=self._pong))
-            self._pong = None
-        self._out = []
-        self.out_bytes = 0
-        if self._ring:
-            self._take_slices(out)
-        return out
-
-    def _take_slices(self, out: list[Buffer]) -> None:
-        room = HANDOVER
-        ring = self._ring
-        while ring and room > 0:
-            stream = ring.popleft()
-            assert stream.queue is not None
-            head, body = stream.queue.popleft()
-            room -= len(head) + len(body)
-            out.append(head)
-            if body:
-                out.append(body)
-            if stream.queue:
-                ring.append(stream)
-        for stream in ring:
-            assert stream.queue is not None
-            self.out_bytes += sum(len(head) + len(body) for head, body in stream.queue)
-
-    @property
-    def wants_write(self) -> bool:
-        """True while data_to_send() would return something."""
-        return bool(self._out or self._ring) or self._pong is not None
-
-    def _send_frame(
-        self, kind: int, flags: int, code: int, stream_id: int, aux: int = 0, payload: bytes = b""
-    ) -> None:
-        self._out.append(pack_header(len(payload), kind, flags, code, stream_id, aux) + payload)
-        self.out_bytes += HEADER_SIZE + len(payload)
-
-    def _send_in_order(self, stream: Stream, head: Buffer, body: Buffer = b"") -> None:
-        """Queue DATA, or a frame that must not overtake the DATA of its own stream."""
-        self.out_bytes += len(head) + len(body)
-        queue = stream.queue
-        if queue is None:
-            queue = stream.queue = deque()
-        if not queue:
-            self._ring.append(stream)
-        queue.append((head, body))
-
-    def _send_end(self, stream: Stream, kind: int, flags: int, code: int, payload: bytes) -> None:
-        """Queue a control frame of a stream, behind its DATA if some waits."""
-        data = pack_header(len(payload), kind, flags, code, stream.id, 0) + payload
-        if stream.queue:
-            self._send_in_order(stream, data)
-        else:
-            self._out.append(data)
-            self.out_bytes += len(data)
-
-    def send_hello(self, fields: Mapping[str, Any]) -> None:
-        """Queue HELLO; nothing else may be sent before HELLO_ACK."""
-        self._features = tuple(fields["features"])
-        self._send_frame(FRAME_HELLO, 0, 0, 0, payload=packb(dict(fields)))
-
-    def send_ready(self) -> None:
-        """Queue READY: the application has started."""
-        self._ready = True
-        self._top_id = MAX_STREAM_ID
-        if self._peer_last_id is not None:
-            self._top_id = min(MAX_STREAM_ID, self._peer_last_id)
-        self._send_frame(FRAME_READY, 0, 0, 0)
-
-    def send_goaway(self, text: str) -> None:
-        """Queue GOAWAY(DRAINING): requests that arrive from now on are dropped."""
-        if self._goaway_last_id is None:
-            self._goaway_last_id = self.last_id
-            payload = cut_text(text, 1024)
-            self._send_frame(FRAME_GOAWAY, 0, ERROR_DRAINING, 0, self.last_id, payload)
-
-    @property
-    def going_away(self) -> bool:
-        """True once either side sent GOAWAY: who finds no open stream closes the link (R94)."""
-        return self._goaway_last_id is not None or self._peer_last_id is not None
-
-    def send_channel_error(self, code: int, text: str) -> None:
-        """Queue the link's last frame; a long traceback is cut at its beginning (R41)."""
-        payload = text.encode("utf-8", "replace")[-32768:].decode("utf-8", "ignore").encode()
-        self._send_frame(FRAME_CHANNEL_ERROR, 0, code, 0, payload=payload)
-
-    def send_stats(self, rss: int, in_flight: int, tasks: int) -> None:
-        """Queue STATS; the caller keeps to one per second."""
-        payload = packb({"rss": rss, "in_flight": in_flight, "tasks": tasks})
-        self._send_frame(FRAME_STATS, 0, 0, 0, payload=payload)
-
-    def body_room(self, stream: Stream, head: int = 0) -> int:
-        """Return how many body bytes a frame may carry now, behind `head` bytes of head."""
-        return payload_room(stream.send_credit, min(SLICE, self.max_frame - head))
-
-    def send_response(
-        self, stream: Stream, status: int, payload: bytes, body: Buffer, flags: int
-    ) -> None:
-        """Queue the final RESPONSE with first body bytes; the caller asked body_room()."""
-        head_size = size = len(payload)
-        if body:
-            length = len(body)
-            size += length
-            stream.send_credit -= DATA_OVERHEAD + length
-            head = pack_header(size, FRAME_RESPONSE, flags, status, stream.id, head_size)
-            if length > LARGE_BODY:
-                self._out += (head + payload, body)
-            else:
-                self._out.append(b"".join((head, payload, body)))
-        else:
-            head = pack_header(size, FRAME_RESPONSE, flags, status, stream.id, 0)
-            self._out.append(head + payload)
-        self.out_bytes += HEADER_SIZE + size
-        if flags:
-            stream.send_ended = True
-            if flags & FLAG_DONE:
-                del self.streams[stream.id]
-
-    def send_informational(self, stream: Stream, status: int, payload: bytes) -> None:
-        """Queue a 1xx RESPONSE; the caller counts them."""
-        self._send_frame(FRAME_RESPONSE, FLAG_INFORMATIONAL, status, stream.id, payload=payload)
-
-    def send_data(self, stream: Stream, body: Buffer, flags: int) -> None:
-        """Queue DATA; the caller asked body_room(). Empty only with END_STREAM."""
-        length = len(body)
-        stream.send_credit -= DATA_OVERHEAD + length
-        head = pack_header(length, FRAME_DATA, flags, 0, stream.id, 0)
-        if length > LARGE_BODY:
-            self._send_in_order(stream, head, body)
-        else:
-            self._send_in_order(stream, b"".join((head, body)))
-        if flags:
-            self._ended(stream, flags)
-
-    def send_trailers(self, stream: Stream, payload: bytes, flags: int) -> None:
-        """Queue TRAILERS, which end the response."""
-        flags |= FLAG_END_STREAM
-        self._send_end(stream, FRAME_TRAILERS, flags, 0, payload)
-        self._ended(stream, flags)
-
-    def send_reset(self, stream: Stream, code: int, done: bool) -> None:
-        """Queue RESET, unless either side has ended the stream; with `done` also DONE."""
-        if stream.send_ended or stream.gone:
-            if done:
-                self.send_done(stream)
-            return
-        flags = FLAG_DONE if done else 0
-        self._send_end(stream, FRAME_RESET, flags, code, b"")
-        self._ended(stream, FLAG_END_STREAM | flags)
-
-    def send_refused(self, stream: Stream, code: int) -> None:
-        """Queue REFUSED: no application code has run for this stream."""
-        self._send_frame(FRAME_REFUSED, 0, code, stream.id)
-        self._ended(stream, FLAG_END_STREAM | FLAG_DONE)
-
-    def send_done(self, stream: Stream) -> None:
-        """Queue DONE: the application has returned."""
-        self._send_end(stream, FRAME_DONE, 0, 0, b"")
-        self._ended(stream, FLAG_DONE)
-
-    def _ended(self, stream: Stream, flags: int) -> None:
-        if flags & FLAG_END_STREAM:
-            stream.send_ended = True
-        if flags & FLAG_DONE:
-            self.streams.pop(stream.id, None)
-
-    def consumed(self, stream: Stream, cost: int) -> bool:
-        """Note that the application took `cost` of credit; True when WINDOW was queued (R70)."""
-        stream.recv_used += cost
-        if stream.recv_ended or stream.gone or stream.id not in self.streams:
-            return False
-        if not grant_due(self._window, stream.recv_left, stream.recv_used):
-            return False
-        self._send_window(stream, stream.recv_used)
-        stream.recv_used = 0
-        return True
-
-    def open_window(self, stream: Stream) -> bool:
-        """Grant the first window of a request with EXPECT (R68); True when it was queued."""
-        stream.expect = False
-        if stream.recv_ended or stream.gone or stream.id not in self.streams:
-            return False
-        self._send_window(stream, self._window)
-        return True
-
-    def _send_window(self, stream: Stream, increment: int) -> None:
-        stream.recv_left += increment
-        self._send_frame(FRAME_WINDOW, 0, 0, stream.id, increment)
-
-
-def cut_text(text: str, limit: int) -> bytes:
-    """Return text as UTF-8, cut at its end to `limit` bytes without splitting a character."""
-    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore").encode()

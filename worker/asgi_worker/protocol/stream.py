@@ -48,5 +48,23 @@ class Stream:
         self.disconnect = 0
         self.informational = 0  # 1xx heads that went out
         self.file_pending = False
-        self.queue: deque[tuple[Buffer, Buffer]] | None = None  # DATA and what must follow it
+        self.queue: deque[tuple[Buffer, Buffer]] | None = None  # content and what must follow it
         self.handler: Any = None
+
+
+class WebSocketStream(Stream):
+    """A stream of kind 1, with the message that is not yet complete.
+
+    `recv_ended` is true from the start: a request of this kind has no body, and DATA on it is
+    what DATA after the end of a request is (SPEC R83).
+    """
+
+    __slots__ = ("accepted", "part", "part_cost", "text", "waiting")
+
+    def __init__(self, stream_id: int, window: int) -> None:
+        super().__init__(stream_id, window, window, True)
+        self.accepted = False  # WS_ACCEPT went out
+        self.waiting = False  # the application waits for the message that comes in now
+        self.text: bool | None = None  # of the unfinished message; None: there is none
+        self.part = bytearray()  # what came of it
+        self.part_cost = 0  # of its frames, as far as they do not count as consumed yet
