@@ -108,6 +108,7 @@ NOT_COMPARED = {
     "connection": "uvicorn says close or keep-alive where the version says it already",
     "keep-alive": "a hint of HTTP/1.0 that RFC 9112 does not define",
 }
+EXPIRES = re.compile(r"expires=[^;]* GMT")  # of cookies: the time of the answer
 NO_BODY = (204, 304)
 OWN_PAGE = b"Internal Server Error\n"  # of the gateway, for an app that gave no answer; uvicorn's has no line end
 
@@ -128,7 +129,8 @@ def essence(response: Response, method: str) -> tuple[int, list[tuple[str, str]]
     A body in chunks is as good as one whose right length is told: the gateway knows the length when the whole body is
     there before its head goes out. On a 204 it drops content-length, which RFC 9110 section 8.6 forbids there.
     """
-    fields = sorted(pair for pair in response.headers if pair[0] not in NOT_COMPARED)
+    fields = [(name, EXPIRES.sub("", value)) for name, value in response.headers if name not in NOT_COMPARED]
+    fields.sort()
     body = b"" if method == "HEAD" else response.body
     framing = [("transfer-encoding", "chunked"), ("content-length", str(len(body)))]
     if response.status == 204 or (method != "HEAD" and response.status not in NO_BODY):
