@@ -2,12 +2,25 @@
 /* The exchange handler: routes a request to an app's pool, and passes an exchange's news to its forward. */
 #include "app/forward.h"
 #include "app/forward_ws.h"
+#include "app/proxy_headers.h"
 #include "base/metrics.h"
 #include "http/conn.h"
+
+/* For the access log: who is behind a trusted proxy. */
+static void note_client(const struct app_loop *app_loop, struct exchange *exchange)
+{
+    struct proxy_identity proxied;
+    if (exchange->conn->identity.trusted_proxy) {
+        proxy_headers_resolve(&app_loop->apps->settings, exchange->conn, &exchange->request,
+                              &proxied);
+        exchange->client_host = proxied.identity.client_host;
+    }
+}
 
 static void on_head(struct exchange *exchange)
 {
     struct app_loop *app_loop = exchange->conn->group->handler_context;
+    note_client(app_loop, exchange);
     const struct router *router = &app_loop->apps->settings.router;
     const struct route_settings *route = router_match(router, &exchange->request);
     size_t app = route != NULL              ? route->app

@@ -273,7 +273,7 @@ static void format_json(const struct exchange *exchange, struct strbuf *out)
     bool answered = exchange->first_byte_at > exchange->started_at;
 
     json_time(out);
-    json_text(out, "client", identity->client_host);
+    json_text(out, "client", access_log_client(exchange));
     json_text(out, "method", exchange->request.method);
     json_text(out, "scheme", exchange->request.scheme);
     json_text(out, "host", exchange->request.authority);

@@ -95,10 +95,16 @@ void access_log_literal(const struct exchange *exchange, struct slice argument, 
     strbuf_append_slice(out, argument);
 }
 
+struct slice access_log_client(const struct exchange *exchange)
+{
+    return exchange->client_host.length > 0 ? exchange->client_host
+                                            : exchange->conn->identity.client_host;
+}
+
 ATOM(append_client)
 {
     UNUSED_ARGUMENT;
-    access_log_escape_or_dash(exchange->conn->identity.client_host, out);
+    access_log_escape_or_dash(access_log_client(exchange), out);
 }
 
 ATOM(append_dash)

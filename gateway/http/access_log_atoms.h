@@ -34,6 +34,8 @@ uint64_t access_log_duration(const struct exchange *exchange);
 void access_log_seconds(uint64_t time, struct strbuf *out);
 /* "HTTP/1.1". */
 struct slice access_log_protocol(const struct exchange *exchange);
+/* Who sent the request: behind a trusted proxy its client, otherwise the peer. */
+struct slice access_log_client(const struct exchange *exchange);
 /* Whether the client got a response head. */
 bool access_log_has_status(const struct exchange *exchange);
 

@@ -52,8 +52,7 @@ struct exchange {
     struct byteq response_body;  /* bound: the window granted to the worker */
     struct field *trailers;      /* valid when response_end */
     size_t trailer_count;
-    bool response_end;
-    bool response_by_gateway;
+    bool response_end, response_by_gateway;
     bool continue_sent; /* 100 was sent */
 
     size_t buffered;            /* what of both bodies is counted in buffered_bytes */
@@ -63,9 +62,10 @@ struct exchange {
     uint64_t request_bytes;  /* body bytes received */
     uint64_t response_bytes; /* body bytes sent */
     unsigned retries;
-    int worker_pid;          /* of the worker that answered, 0: none */
-    struct slice app_name;   /* empty: none chosen */
-    struct slice error_text; /* why the gateway answered or cut, for logs; empty: nothing to say */
+    int worker_pid;           /* of the worker that answered, 0: none */
+    struct slice client_host; /* as a trusted proxy says; empty: the connection's */
+    struct slice app_name;    /* empty: none chosen */
+    struct slice error_text;  /* why the gateway answered or cut, for logs; empty: nothing to say */
     struct loop_grave grave;
 };
 

@@ -48,6 +48,20 @@ def told(gateway: Gateway, *fields: tuple[str, str]) -> Any:
         return json.loads(response.body)
 
 
+def test_the_access_log_names_the_client_behind_the_proxy(gateways: dict[str, Gateway]) -> None:
+    for name, expected in (("all", "203.0.113.9"), ("nobody", "127.0.0.1")):
+        gateway = gateways[name]
+        with gateway.client() as client:
+            client.request("GET", "/logged", [("X-Forwarded-For", "203.0.113.9")])
+            client.response()
+
+        def lines(gateway: Gateway = gateway) -> list[str]:
+            return [line for line in gateway.access_log() if "/logged" in line]
+
+        wait_for(lines, "the line in the access log")
+        assert lines()[0].startswith(f"{expected} - - [")
+
+
 # --- X-Forwarded-For --------------------------------------------------------------------------------------------------
 
 FOR = "X-Forwarded-For"
