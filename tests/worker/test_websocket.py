@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from asgi_worker.asgi.wsgi import WsgiAdapter
 from asgi_worker.protocol.constants import (
     DATA_OVERHEAD,
     ERROR_APP_INCOMPLETE,
     ERROR_CLIENT_GONE,
     ERROR_HEADER_INVALID,
+    ERROR_OVERLOADED,
     FLAG_END_STREAM,
     FLAG_MORE,
     FRAME_DONE,
@@ -241,6 +243,35 @@ def test_rule_22_without_the_feature_the_head_is_malformed() -> None:
         assert exchange.reset == ERROR_HEADER_INVALID
 
     serve(echo, test)
+
+
+def test_rule_22_counts_against_the_concurrency_and_is_on_the_progress_page() -> None:
+    async def test(bench: Bench) -> None:
+        first = await opened(bench)
+        assert bench.page[0] == first.id
+        second = bench.peer.websocket()
+        await bench.until(lambda: second.done)
+        assert second.refused == ERROR_OVERLOADED
+        assert bench.page[0] == first.id
+        bench.peer.close(first, 1000)
+        await bench.until(lambda: first.done)
+        third = await opened(bench)
+        assert bench.page[0] == third.id
+
+    serve_websockets(echo, test, max_concurrency=1)
+
+
+def test_rule_22_wsgi_refuses() -> None:
+    app = WsgiAdapter(lambda environ, start_response: [], 1)
+
+    async def test(bench: Bench) -> None:
+        exchange = bench.peer.websocket()
+        await bench.until(lambda: exchange.done)
+        assert exchange.status == 403
+        assert bench.log.records == []
+
+    serve_websockets(app, test)
+    app.close()
 
 
 # Accept
