@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""WebSockets byte by byte: a client that sends any frame and sees every frame, and what a scripted worker says on such a stream."""
+"""WebSockets byte by byte: a client that sends and sees every frame, and a scripted worker for such streams."""
 
 import base64
 import struct
