@@ -56,7 +56,7 @@ void h2_scan_open(struct h2_scan *scan, int32_t id)
     if (!is_clients(id) || id <= scan->highest) {
         return;
     }
-    uint32_t newer = (uint32_t)(id - scan->highest) / 2;
+    uint32_t newer = ((uint32_t)id - (uint32_t)scan->highest) / 2; /* also from -1 */
     newer = newer < H2_SCAN_STREAMS ? newer : H2_SCAN_STREAMS;
     shift(scan->opened, newer);
     shift(scan->excused, newer);

@@ -84,6 +84,14 @@ TEST(a_great_leap_forgets_everything)
     CHECK_EQ_INT(h2_scan_look(&scan, INT32_MAX), H2_SCAN_OVER);
 }
 
+TEST(the_first_stream_may_be_the_last)
+{
+    struct h2_scan scan;
+    h2_scan_init(&scan);
+    h2_scan_open(&scan, INT32_MAX);
+    CHECK_EQ_INT(h2_scan_look(&scan, INT32_MAX), H2_SCAN_OVER);
+}
+
 TEST(a_leap_by_whole_words)
 {
     struct h2_scan scan;
