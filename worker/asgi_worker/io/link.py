@@ -28,6 +28,7 @@ from ..protocol.constants import (
     ERROR_OVERLOADED,
     ERROR_PROTOCOL,
     FEATURE_FILES,
+    KIND_HTTP,
 )
 from ..protocol.events import (
     ChannelErrorReceived,
@@ -44,7 +45,7 @@ from ..protocol.events import (
 )
 from ..protocol.frames import ProtocolError
 from ..protocol.session import Session
-from ..protocol.stream import Buffer, WebSocketStream
+from ..protocol.stream import Buffer, Stream, WebSocketStream
 
 READ_SIZE = 262144
 MAX_REQUESTS = 64  # in one callback, then other links and tasks get their turn
@@ -203,7 +204,7 @@ class Link:
         service.requests += 1
         if service.requests >= service.request_limit and service.on_limit is not None:
             service.on_limit()
-        if type(stream) is WebSocketStream:
+        if head[0] != KIND_HTTP:
             self._websocket(stream, head)
             return
         cycle = HttpCycle(self, stream, head, body, ended)
@@ -216,7 +217,8 @@ class Link:
         cycle.task = task
         service.active.add(cycle)
 
-    def _websocket(self, stream: WebSocketStream, head: RequestHead) -> None:
+    def _websocket(self, stream: Stream, head: RequestHead) -> None:
+        assert isinstance(stream, WebSocketStream)
         cycle = WebSocketCycle(self, stream, head)
         stream.handler = cycle
         task = _start_task(cycle, self.loop)

@@ -14,6 +14,7 @@ from .codec import (
     HeadError,
     HelloAck,
     RequestDecoder,
+    RequestHead,
     decode_conn,
     decode_hello_ack,
 )
@@ -188,22 +189,29 @@ class Session(Outbound):
             head = self._decode(payload)
             if head[0] != KIND_HTTP:
                 self._check_websocket(flags, aux)
+                if self._knows_connection(stream_id, head):
+                    socket = self.streams[stream_id] = WebSocketStream(stream_id, self._window)
+                    events.append(RequestReceived(socket, head, b"", False))
+                return
         except HeadError as exc:
             self._send_frame(FRAME_RESET, FLAG_DONE, ERROR_HEADER_INVALID, stream_id)
             events.append(HeadInvalid(stream_id, str(exc)))
             return
-        if head[11] and head[11][2] and head[11][2] not in self.conns:  # R104
-            self._send_frame(FRAME_REFUSED, 0, ERROR_REFUSED, stream_id)
+        if head[11] and not self._knows_connection(stream_id, head):
             return
         ended = flags & FLAG_END_STREAM != 0
-        if head[0] != KIND_HTTP:
-            socket = self.streams[stream_id] = WebSocketStream(stream_id, self._window)
-            events.append(RequestReceived(socket, head, b"", False))
-            return
         stream = self.streams[stream_id] = Stream(stream_id, self._window, window, ended)
         if flags & FLAG_EXPECT:
             stream.expect = True
         events.append(RequestReceived(stream, head, body, ended))
+
+    def _knows_connection(self, stream_id: int, head: RequestHead) -> bool:
+        """Refuse a request whose connection is not open (R104)."""
+        tls = head[11]
+        if tls is None or not tls[2] or tls[2] in self.conns:
+            return True
+        self._send_frame(FRAME_REFUSED, 0, ERROR_REFUSED, stream_id)
+        return False
 
     def _check_websocket(self, flags: int, aux: int) -> None:
         """R46: what makes the head of a WebSocket malformed."""
