@@ -1,84 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state of one HTTP/2 connection and its streams, shared by the files of h2/: h2_conn.c (life, codec_ops), h2_session.c (the
- * library's session), h2_read.c and h2_scan.c (bytes from the client), h2_callbacks.c (what the library says), h2_head.c (request
- * heads), h2_stream.c (streams), h2_respond.c (responses), h2_flush.c (bytes to the client), h2_guard.c (floods), h2_timers.c (deadlines).
- * Nobody else includes it.
+ * The state of one HTTP/2 connection, shared by the files of h2/ that make it up: h2_conn.c (life, codec_ops), h2_session.c (the
+ * library's session), h2_read.c (bytes from the client), h2_callbacks.c (what the library says), h2_stream.c and h2_respond.c (streams),
+ * h2_flush.c (bytes to the client), h2_guard.c (floods), h2_timers.c (deadlines). Nobody else includes it.
  */
 #ifndef GATEWAY_H2_H2_STATE_H
 #define GATEWAY_H2_H2_STATE_H
 
 #include <nghttp2/nghttp2.h>
 
-#include "base/byteq.h"
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "h2/h2_conn.h"
 #include "h2/h2_guard.h"
 #include "h2/h2_head.h"
+#include "h2/h2_phase.h"
 #include "h2/h2_scan.h"
-#include "http/exchange.h"
-#include "http/pace.h"
+#include "h2/h2_stream.h"
 #include "net/transport.h"
 
 #define H2_CONN_MAGIC UINT32_C(0x48324330)
-#define H2_STREAM_MAGIC UINT32_C(0x48325330)
 
 /* How many bytes of frames wait for the socket at most (and one frame more): what priorities no longer reach. */
 #define H2_OUT_HIGH 65536
-
-/* H2_PHASES(PHASE): name, what it means. */
-#define H2_PHASES(PHASE)                                                                           \
-    PHASE(OPEN, "frames are read and written")                                                     \
-    PHASE(ENDING, "nothing more is read: what is queued (a GOAWAY) is written, then our side is "  \
-                  "shut")                                                                          \
-    PHASE(LINGER, "our side is shut: reading until the client shuts his, so that no reset meets "  \
-                  "what was written")                                                              \
-    PHASE(CLOSING, "to be destroyed in the flush")                                                 \
-    PHASE(DEAD, "destroyed, memory goes at the end of the turn")
-
-enum h2_phase {
-#define PHASE(name, meaning) H2_PHASE_##name,
-    H2_PHASES(PHASE)
-#undef PHASE
-        H2_PHASE_COUNT
-};
-
-/* The two steps of a graceful end (RFC 9113 6.8). */
-enum h2_drain {
-    H2_DRAIN_NONE,
-    H2_DRAIN_NOTICE, /* GOAWAY(2^31-1) and a PING are out: requests under way to us are still taken */
-    H2_DRAIN_FINAL   /* GOAWAY(last) */
-};
-
-struct h2_conn;
-
-/* A stream, from its HEADERS until the library has closed it and none of its bytes waits for the socket. */
-struct h2_stream {
-    uint32_t magic;
-    int32_t id;
-    struct h2_conn *h2;
-    struct exchange *exchange; /* NULL once its client half was detached */
-    struct list_node in_conn, in_work;
-    size_t unconsumed; /* body bytes received that nobody has taken yet */
-    struct byteq held; /* those that the exchange had no room for */
-    bool giving;       /* what is held is being given to the exchange */
-    unsigned marks;    /* of it in the output */
-    struct pace body_pace, write_pace;
-    enum end_reason cut_reason; /* not END_NONE: to be detached for it */
-    uint32_t close_code;        /* `closed` */
-    bool asked;                 /* the request head was handed over or refused */
-    bool remote_ended;          /* the client's END_STREAM has come */
-    bool deferred;              /* the library waits for nghttp2_session_resume_data */
-    bool answering;             /* the final head was given to the library */
-    bool end_sent;              /* END_STREAM is in the output */
-    bool reset_in, reset_out;   /* RST_STREAM */
-    bool closed;                /* the library knows it no more */
-    struct loop_grave grave;
-};
-
-LIST_DEFINE(h2_stream_list, struct h2_stream, in_conn);
-LIST_DEFINE(h2_work_list, struct h2_stream, in_work);
 
 /* A frame of a stream in the output: what happens once the socket has taken the bytes up to `at`. */
 struct h2_mark {
@@ -164,37 +108,6 @@ bool h2_feed(struct h2_conn *h2, const uint8_t *data, size_t length) MUST_CHECK;
 /* Whether bytes are taken from the socket now. */
 bool h2_wants_bytes(const struct h2_conn *h2);
 
-/* --- h2_stream.c --- */
-
-/* A new stream with its exchange for a HEADERS frame; NULL when memory is out. */
-struct h2_stream *h2_stream_new(struct h2_conn *h2, int32_t id) MUST_CHECK;
-/* The request head is complete (h2->block): checked and handed over, or refused. */
-void h2_stream_head(struct h2_stream *stream);
-/* Body bytes have come. */
-void h2_stream_body(struct h2_stream *stream, const uint8_t *data, size_t length);
-/* The request is complete. */
-void h2_stream_ended(struct h2_stream *stream);
-/* Answers a bad request if that is still possible, else resets the stream. */
-void h2_stream_refuse(struct h2_stream *stream, unsigned status, const char *text);
-/* Resets the stream; its exchange ends for `reason` as soon as the library has returned. */
-void h2_stream_reset(struct h2_stream *stream, uint32_t code, enum end_reason reason);
-/* Puts it on the list of streams to be looked at. */
-void h2_stream_work(struct h2_stream *stream);
-/* Looks at them: ends what has ended. Not inside the library. */
-void h2_settle(struct h2_conn *h2);
-/* `length` body bytes of a stream were taken (codec_ops.consumed). */
-void h2_stream_consumed(struct h2_stream *stream, size_t length);
-/* `length` bytes of DATA came for a stream that does not want them. */
-void h2_credit_back(struct h2_conn *h2, size_t length);
-/* Ends all exchanges for `reason` (the session is over); the streams are freed with their marks. */
-void h2_streams_end(struct h2_conn *h2, enum end_reason reason);
-
-/* --- h2_respond.c --- */
-
-/* The codec_ops of responses. */
-enum error h2_send_head(struct exchange *exchange, const struct response_head *head, bool end);
-void h2_resume_body(struct exchange *exchange);
-
 /* --- h2_flush.c --- */
 
 /* Writes what can be written; the loop's flush. */
@@ -218,13 +131,6 @@ static inline struct h2_conn *h2_of_conn(struct conn *conn)
     struct h2_conn *h2 = LIST_CONTAINER(conn, struct h2_conn, conn);
     REQUIRE_OBJECT(h2, H2_CONN_MAGIC);
     return h2;
-}
-
-static inline struct h2_stream *h2_stream_of(const struct exchange *exchange)
-{
-    struct h2_stream *stream = exchange->codec_stream;
-    REQUIRE_OBJECT(stream, H2_STREAM_MAGIC);
-    return stream;
 }
 
 /* Whether the connection is on its way out and nothing may be started on it. */
