@@ -111,7 +111,7 @@ setup: ## install what building and testing need: packages where the host's arch
 	@mk/setup
 
 .PHONY: install
-install: $(if $(filter no,$(WORK_HERE)),forward,all) ## install programs, configuration, units and manual pages [PREFIX= DESTDIR= SYSCONFDIR=]
+install: $(if $(filter no,$(WORK_HERE)),forward,all) ## install programs, documents and, where there is none, a configuration [PREFIX= DESTDIR= SYSCONFDIR=]
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' SYSCONFDIR='$(SYSCONFDIR)' mk/install '$(BUILD)'
 
 .PHONY: uninstall

@@ -27,6 +27,8 @@ host-python:
 ifneq ($(VENV),)
 .PHONY: run
 run:
+	@[ -x '$(VENV)/bin/python' ] || \
+		{ echo 'VENV=$(VENV) has no bin/python: make it with python3 -m venv $(VENV), or name another' >&2; exit 1; }
 	@+docker/devroot $(MAKE) --no-print-directory all
 	@TREE='$(abspath docker/devroot)' GATEWAYD='$(abspath $(BUILD))/gatewayd' '$(VENV)/bin/python' conf/examples/demo/run
 endif

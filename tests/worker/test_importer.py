@@ -109,6 +109,8 @@ def test_missing_module_and_missing_import_inside_are_told_apart(directory: Path
         ("def app(): raise SystemExit(5)", True, "exit(5)"),
         ("app = 5", True, "no --factory"),
         ("app = 5", False, "int"),
+        ("def app(): pass", False, "--factory"),
+        ("class app:\n    def __init__(self, *, debug=False): ...", False, "--factory"),
         ("def app(): return 5", True, "int"),
     ],
 )

@@ -71,6 +71,15 @@ def _required_arguments(app: Callable[..., Any]) -> int | None:
     return count
 
 
+def _takes_nothing(app: Callable[..., Any]) -> bool:
+    """Whether a call with any positional argument would fail, as every interface makes one."""
+    try:
+        parameters = inspect.signature(app).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
+
+
 def detect_interface(app: Callable[..., Any]) -> Interface:
     """Tell ASGI 3 (scope, receive, send), WSGI (environ, start_response), ASGI 2 (scope)."""
     call = None if inspect.isclass(app) else getattr(type(app), "__call__", None)
@@ -104,6 +113,11 @@ def load_app(settings: Settings) -> tuple[Callable[..., Any], Interface]:
     if not callable(app):
         raise AppLoadError(
             f"{settings.app} is a {type(app).__name__}, which cannot be called as an application"
+        )
+    if not settings.factory and _takes_nothing(app):
+        raise AppLoadError(
+            f"{settings.app} takes no arguments, so it is no application; "
+            "if it is a function that returns one, say --factory"
         )
     if settings.interface is Interface.AUTO:
         return app, detect_interface(app)
