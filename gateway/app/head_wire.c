@@ -140,7 +140,8 @@ static void pack_endpoint(struct strbuf *out, struct slice host, unsigned port, 
 
 static void pack_extensions(struct strbuf *out, const struct request_head *head, bool early_hints)
 {
-    uint32_t count = (head->te_trailers ? 1u : 0u) + (early_hints ? 1u : 0u);
+    uint32_t count =
+        (head->te_trailers ? 1u : 0u) + (early_hints ? 1u : 0u) + (head->prioritised ? 1u : 0u);
     if (count == 0) {
         pack_nil(out);
         return;
@@ -153,6 +154,12 @@ static void pack_extensions(struct strbuf *out, const struct request_head *head,
     if (early_hints) {
         pack_text(out, SLICE("early_hints"));
         pack_bool(out, true);
+    }
+    if (head->prioritised) {
+        pack_text(out, SLICE("priority"));
+        pack_array(out, 2);
+        pack_uint(out, head->urgency);
+        pack_bool(out, head->incremental);
     }
 }
 

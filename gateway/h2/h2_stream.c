@@ -180,6 +180,28 @@ void h2_stream_refuse(struct h2_stream *stream, unsigned status, const char *tex
     h2_guard_glitch(h2);
 }
 
+/* What the client has said of the request's urgency: in a PRIORITY_UPDATE that came before it, or in its field, which the library
+ * looks at later. */
+static void note_priority(struct h2_stream *stream)
+{
+    struct request_head *head = &stream->exchange->request;
+    const struct field *field = head_find(head->fields, head->field_count, SLICE("priority"));
+    nghttp2_extpri priority;
+    if (nghttp2_session_get_extpri_stream_priority(stream->h2->session, &priority, stream->id) !=
+        0) {
+        return;
+    }
+    bool usual = priority.urgency == NGHTTP2_EXTPRI_DEFAULT_URGENCY && priority.inc == 0;
+    if (usual && field != NULL) {
+        /* What cannot be read leaves it as it is (RFC 9218 4). */
+        (void)nghttp2_extpri_parse_priority(&priority, (const uint8_t *)field->value.data,
+                                            field->value.length);
+    }
+    head->prioritised = !usual || field != NULL;
+    head->urgency = (uint8_t)priority.urgency;
+    head->incremental = priority.inc != 0;
+}
+
 void h2_stream_head(struct h2_stream *stream)
 {
     struct h2_conn *h2 = stream->h2;
@@ -200,6 +222,7 @@ void h2_stream_head(struct h2_stream *stream)
                       (unsigned long long)h2->conn.id);
             h2_begin_drain(h2, false);
         }
+        note_priority(stream);
         exchange_request_head(exchange);
     } else if (block->no_memory) {
         METRIC_INCREMENT(h2_no_memory);

@@ -33,17 +33,21 @@ struct request_head {
     struct slice raw_path;  /* path as sent, without query; begins with '/', or is "*" (OPTIONS) */
     struct slice path;      /* percent-decoded once, valid UTF-8 (bad sequences are U+FFFD) */
     struct slice query;     /* without '?' */
-    struct field *fields;   /* "host" first when there is one; connection-specific fields and Expect removed */
+    struct field
+        *fields; /* "host" first when there is one; connection-specific fields and Expect removed */
     size_t field_count;
     int64_t content_length; /* -1: not stated */
     bool has_body;          /* a body follows (content_length > 0 or chunked / no END_STREAM) */
     bool expect_continue;   /* the client waits for 100 */
     bool te_trailers;       /* the client takes trailers */
+    bool prioritised;       /* the client has said how urgent it is (RFC 9218): */
+    uint8_t urgency;        /* 0, the most urgent, to 7 */
+    bool incremental;
 };
 
 struct response_head {
-    unsigned status;        /* 100..999; < 200 informational */
-    struct field *fields;   /* as the app gave them, after response_head_check */
+    unsigned status;      /* 100..999; < 200 informational */
+    struct field *fields; /* as the app gave them, after response_head_check */
     size_t field_count;
     int64_t content_length; /* from content-length; -1: not stated */
 };

@@ -306,14 +306,14 @@ def test_the_stream_window_opens_as_the_app_reads(make: Maker) -> None:
         client.wait(note)
         assert sum(opened) <= 64 * KIB, "no more than the worker's first window was taken"
         before = sum(opened)
-        got = len(seen.body)
-        worker.grant(seen.stream, 64 * KIB)
+        got = 0
         while got < 64 * KIB:
-            got += len(worker.expect(c.FRAME_DATA, seen.stream).payload)
+            piece = len(worker.expect(c.FRAME_DATA, seen.stream).payload)
+            worker.grant(seen.stream, piece + c.DATA_OVERHEAD)
+            got += piece
         if not before:
             client.wait(lambda frame: frame.kind == WINDOW_UPDATE and frame.stream == stream)
         client.data(stream, b"end", end=True)
-        worker.grant(seen.stream, 64 * KIB)
         worker.expect(c.FRAME_DATA, seen.stream)
         worker.respond(seen.stream, 200, [(b"content-length", b"0")])
         assert client.answer(stream).status == 200
@@ -363,6 +363,19 @@ def test_windows_of_a_large_response(server: Gateway) -> None:
 
 
 # --- priorities: RFC 9218 ---------------------------------------------------------------------------------------------
+
+
+def test_the_app_sees_the_priority(server: Gateway) -> None:
+    with connect(server) as client:
+        assert "http.response.priority" not in scope_of(client)["extensions"]
+        said = scope_of(client, ("priority", "u=1, i"))
+        assert ["priority", "u=1, i"] in said["headers"]
+        client.send(PRIORITY_UPDATE, 0, 0, struct.pack(">I", client.next_stream) + b"u=6")
+        updated = scope_of(client)
+    told = [
+        (s["extensions"]["http.response.priority"][key]) for s in (said, updated) for key in ("urgency", "incremental")
+    ]
+    assert told == [1, True, 6, False]
 
 
 def order_of_data(client: Http2, streams: list[int]) -> list[int]:

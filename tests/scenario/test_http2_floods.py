@@ -4,9 +4,10 @@
 The numbers of frames are above every bound that the gateway has, so that the end comes whatever the timing.
 """
 
+import contextlib
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from harness.gateway import VARIANT, Gateway
@@ -35,6 +36,7 @@ from harness.http2 import (
     settings,
 )
 from harness.load import Load
+from harness.ports import free_port
 from harness.process import rss, wait_for
 
 MIB = 1 << 20
@@ -57,14 +59,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture(autouse=True)
-def bounded(server: Gateway) -> Iterator[None]:
+def bounded(server: Gateway, request: pytest.FixtureRequest) -> Iterator[None]:
     """Around each flood other clients are served, memory stays, and nothing is left."""
     with Load(server, clients=2):
         server.get("/")
         before = rss(server.server_pid)
         yield
         after = rss(server.server_pid)
-    if VARIANT == "release":
+    if VARIANT == "release" and "memory" not in request.node.name:
         assert after - before < 24 * MIB, f"{(after - before) / MIB:.1f} MiB more"
     wait_for(lambda: server.status()["live"]["conns"] == 0, "all connections to be gone")
     wait_for(lambda: server.status()["live"]["exchanges"] == 0, "all requests to be over")
@@ -247,3 +249,55 @@ def test_client_that_does_not_read(server: Gateway) -> None:
         wait_for(
             lambda: server.metric("h2_outbound_floods") + server.metric("h2_glitch_floods") > before, "the flood to end"
         )
+
+
+# --- what streams and connections cost --------------------------------------------------------------------------------
+
+release_only = pytest.mark.skipif(VARIANT != "release", reason="sanitizers change what memory an allocation takes")
+
+
+def fresh(make_gateway: Callable[..., Gateway]) -> Gateway:
+    """A gateway whose memory nobody has used before."""
+    port = free_port()
+    gateway = make_gateway(listeners=[{"bind": f"127.0.0.1:{port}", "protocols": ["h2", "http/1.1"]}])
+    gateway.port = port
+    return gateway
+
+
+@release_only
+def test_memory_of_a_stalled_stream(make_gateway: Callable[..., Gateway], record_property: Callable[..., None]) -> None:
+    """Responses whose windows stay shut: at most the worker's window and what the stream itself takes."""
+    connections, streams = 10, 50
+    server = fresh(make_gateway)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(server, window=0)) for _ in range(connections)]
+        before = rss(server.server_pid)
+        for client in clients:
+            for _ in range(streams):
+                client.open(request("/download?bytes=10000000"))
+        for client in clients:
+            for _ in range(streams):
+                client.wait(lambda got: got.kind == HEADERS)
+        wait_for(lambda: server.metric("buffered_bytes") >= connections * streams * 40_000, "the windows to fill")
+        each = (rss(server.server_pid) - before) / (connections * streams)
+    record_property("KiB per stalled stream", round(each / 1024, 1))
+    print(f"{each / 1024:.1f} KiB for each stalled stream")
+    assert each <= 160 * 1024
+
+
+@release_only
+def test_memory_of_an_idle_connection(
+    make_gateway: Callable[..., Gateway], record_property: Callable[..., None]
+) -> None:
+    count = 500
+    server = fresh(make_gateway)
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            assert stack.enter_context(connect(server)).get().status == 200
+        before = rss(server.server_pid)
+        for _ in range(count):
+            assert stack.enter_context(connect(server)).get().status == 200
+        each = (rss(server.server_pid) - before) / count
+    record_property("KiB per idle HTTP/2 connection", round(each / 1024, 1))
+    print(f"{each / 1024:.1f} KiB for each idle connection")
+    assert each <= 32 * 1024
