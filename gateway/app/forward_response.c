@@ -88,6 +88,11 @@ static enum error on_head(void *user, unsigned status, struct slice bytes, bool 
     if (error == ERROR_NONE) {
         error = response_head_check(&exchange->arena, &head, &text);
     }
+    if (error == ERROR_NONE && forward->ws != NULL && status / 100 == 2 &&
+        exchange->request.version >= HTTP_2) { /* RFC 8441 5: it would be the accept */
+        text = "a WebSocket of HTTP/2 and above cannot be refused with a 2xx";
+        error = ERROR_INVALID;
+    }
     if (error == ERROR_NO_MEMORY) {
         return no_memory(forward);
     }

@@ -54,8 +54,8 @@ static enum metric judge(struct forward *forward, const struct channel_gone *gon
                   SLICE_PRINT(forward->exchange->request.raw_path));
         return METRIC_COUNT;
     }
-    if (forward->ws != NULL || forward->started_retried || !repeatable(forward->exchange->request.method, retry) ||
-        !pool_take_retry(pool)) {
+    if (forward->ws != NULL || forward->started_retried ||
+        !repeatable(forward->exchange->request.method, retry) || !pool_take_retry(pool)) {
         return METRIC_COUNT;
     }
     forward->started_retried = true;

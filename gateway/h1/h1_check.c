@@ -272,8 +272,8 @@ static enum h1_error check_all(struct arena *arena, const struct findings *found
         }
         head->expect_continue = head->has_body;
     }
-    message->websocket = found->upgrade_websocket && found->connection_upgrade &&
-                         head->version == HTTP_1_1;
+    message->websocket =
+        found->upgrade_websocket && found->connection_upgrade && head->version == HTTP_1_1;
     return message->websocket && head->has_body ? H1_ERROR_UPGRADE_BODY : H1_ERROR_NONE;
 }
 

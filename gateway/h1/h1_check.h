@@ -17,7 +17,8 @@
 struct h1_message {
     bool chunked;
     bool keep_alive; /* the client allows another request: RFC 9112 9.3 */
-    bool websocket;  /* asks for a WebSocket (RFC 6455 4.1); the rest of the handshake is not judged */
+    bool
+        websocket; /* asks for a WebSocket (RFC 6455 4.1); the rest of the handshake is not judged */
 };
 
 /* Checks `fields` (names in lower case, values trimmed; the array is reordered and shortened) and fills `head` and `message`.

@@ -54,8 +54,8 @@ static bool read_parameter(struct slice text, struct parameter *ret_parameter)
 static bool read_bits(const struct parameter *parameter, unsigned *ret_bits)
 {
     unsigned long long bits;
-    if (!slice_to_uint(parameter->value, 15, &bits) || bits < 8 ||
-        parameter->value.data[0] == '0') {
+    size_t digits = parameter->value.length;
+    if (!slice_to_uint(parameter->value, 15, &bits) || bits < 8 || digits != (bits < 10 ? 1 : 2)) {
         return false;
     }
     *ret_bits = (unsigned)bits;

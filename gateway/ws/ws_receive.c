@@ -127,12 +127,15 @@ static enum ws_event move_payload(struct ws_session *session, struct slice *sour
     if (error == ERROR_NO_MEMORY) {
         return WS_EVENT_BROKEN;
     }
-    if (error != ERROR_NONE) {
+    session->output_held = length == left;
+    /* What came out before a fault is judged first, so that the room does not decide which fault is told. */
+    enum ws_event event = length > 0 ? take_bytes(session, gathered, length) : WS_EVENT_MORE;
+    if (event == WS_EVENT_MORE && error != ERROR_NONE) {
         METRIC_INCREMENT(ws_protocol_errors);
         return ws_receive_fail(session, WS_CODE_NOT_UTF8,
                                "a compressed message is no deflate data");
     }
-    return length > 0 ? take_bytes(session, gathered, length) : WS_EVENT_MORE;
+    return event;
 }
 
 static bool room_full(const struct gathered *gathered)
@@ -171,7 +174,7 @@ static enum ws_event end_message(struct ws_session *session, struct gathered *ga
     if (session->compressed) {
         ws_inflater_end(&session->inflater);
     }
-    session->within = session->payload_over = false;
+    session->within = session->payload_over = session->output_held = false;
     METRIC_INCREMENT(ws_messages_in);
     return give_part(session, gathered, false, ret_part);
 }
@@ -181,7 +184,7 @@ static enum ws_event take_piece(struct ws_session *session, struct gathered *gat
                                 struct ws_part *ret_part)
 {
     struct ws_piece *piece = &session->piece;
-    while (piece->data.length > 0) {
+    while (piece->data.length > 0 || session->output_held) {
         if (room_full(gathered)) {
             return gathered->length > 0 ? give_part(session, gathered, true, ret_part)
                                         : WS_EVENT_BLOCKED;

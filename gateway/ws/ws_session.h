@@ -72,6 +72,7 @@ struct ws_session {
     bool within;           /* the client's message has begun and not ended */
     bool text, compressed; /* of it */
     bool payload_over;     /* all its frames have come */
+    bool output_held;      /* compressed: the room was filled, more may lie in zlib */
     struct slice tail; /* compressed: what of the four bytes that are not sent must be inflated */
     struct ws_utf8 utf8;
     uint32_t fragments;
