@@ -108,18 +108,16 @@ void option_describe(const struct option *option, struct strbuf *out);
 
 /* --- the types ------------------------------------------------------------------------------------------------------ */
 
-#define OPTION_TYPES(TYPE)                                                                         \
-    TYPE(BOOL)                                                                                     \
-    TYPE(UINT)                                                                                     \
-    TYPE(UINT_OFF)                                                                                 \
-    TYPE(UINT_AUTO)                                                                                \
-    TYPE(SIZE) TYPE(SIZE_AUTO) TYPE(DURATION) TYPE(DURATION_OFF) TYPE(DURATION_CLOSE)              \
-        TYPE(DURATION_US) TYPE(MODE) TYPE(LOG_LEVEL) TYPE(TLS_VERSION) TYPE(VERIFY) TYPE(RETRY)    \
-            TYPE(PROXY_PROTOCOL) TYPE(STRING) TYPE(FIELD_VALUE) TYPE(USER) TYPE(GROUP)             \
-                TYPE(ACCESS_FORMAT) TYPE(PATH) TYPE(FILE) TYPE(SINK) TYPE(APP_SOCKET) TYPE(BIND)   \
-                    TYPE(ADDRESS) TYPE(HOST) TYPE(HOSTS) TYPE(ORIGINS) TYPE(PATH_PREFIX)           \
-                        TYPE(APP_NAME) TYPE(PROTOCOLS) TYPE(PROXY_USE) TYPE(NETWORKS) TYPE(FIELDS) \
-                            TYPE(UIDS) TYPE(CERTIFICATES)
+/* clang-format off */
+#define OPTION_TYPES(TYPE) \
+    TYPE(BOOL) TYPE(UINT) TYPE(UINT_OFF) TYPE(UINT_AUTO) TYPE(SIZE) TYPE(SIZE_AUTO) \
+    TYPE(DURATION) TYPE(DURATION_OFF) TYPE(DURATION_CLOSE) TYPE(DURATION_US) TYPE(MODE) \
+    TYPE(LOG_LEVEL) TYPE(TLS_VERSION) TYPE(VERIFY) TYPE(RETRY) TYPE(PROXY_PROTOCOL) TYPE(STRING) \
+    TYPE(FIELD_VALUE) TYPE(USER) TYPE(GROUP) TYPE(ACCESS_FORMAT) TYPE(PATH) TYPE(FILE) \
+    TYPE(SINK) TYPE(APP_SOCKET) TYPE(BIND) TYPE(ADDRESS) TYPE(HOST) TYPE(HOSTS) TYPE(ORIGINS) \
+    TYPE(PATH_PREFIX) TYPE(APP_NAME) TYPE(PROTOCOLS) TYPE(PROXY_USE) TYPE(NETWORKS) TYPE(FIELDS) \
+    TYPE(UIDS) TYPE(CERTIFICATES)
+/* clang-format on */
 
 #define TYPE(name) extern const struct option_type option_type_##name;
 OPTION_TYPES(TYPE)

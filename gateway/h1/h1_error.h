@@ -19,7 +19,7 @@
              "The method must be a token followed by one space.")                                  \
     H1_ERROR(METHOD_UNKNOWN, 501, h1_refused_method, "This server does not implement the method.") \
     H1_ERROR(METHOD_REFUSED, 501, h1_refused_method,                                               \
-             "This server is no proxy and no echo: it does not implement CONNECT and TRACE.")       \
+             "This server is no proxy and no echo: it does not implement CONNECT and TRACE.")      \
     H1_ERROR(TARGET_LONG, 414, limit_target,                                                       \
              "The request target is longer than this server accepts.")                             \
     H1_ERROR(TARGET_CHAR, 400, h1_refused_syntax,                                                  \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Deadlines of an HTTP/1.1 connection (limits.md). One timer serves what is read, by phase; the other what is written. Waits for
+ * Deadlines of an HTTP/1.1 connection ([limits]). One timer serves what is read, by phase; the other what is written. Waits for
  * bodies and for the socket have two bounds: an idle one, and a least rate over all the time that we waited for the client, so
  * that a byte now and then does not stretch them for ever.
  */

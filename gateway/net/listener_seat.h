@@ -30,7 +30,7 @@ struct listener_pending {
     struct loop_grave grave;
     struct listener_client client; /* fd -1 once the transport has it */
     bool counted_peer;
-    bool lingering;              /* the handshake has failed; what says why is on its way to the client */
+    bool lingering; /* the handshake has failed; what says why is on its way to the client */
     struct transport *transport; /* NULL while the PROXY header is read */
     struct loop_io io;           /* of that time */
     struct proxy_reader proxy;

@@ -45,7 +45,13 @@ def tidy(root: Path, path: Path, flags: list[str]) -> str:
 def problems(root: Path) -> Iterator[str]:
     cache = Path(os.environ.get("LINT_CACHE", root / "build/lint")) / "tidy"
     cache.mkdir(parents=True, exist_ok=True)
-    flags = ["-std=c17", "-D_GNU_SOURCE", "-DGATEWAYD_VERSION=\"0\"", "-Igateway", *shlex.split(os.environ.get("LINT_CPPFLAGS", ""))]
+    flags = [
+        "-std=c17",
+        "-D_GNU_SOURCE",
+        '-DGATEWAYD_VERSION="0"',
+        "-Igateway",
+        *shlex.split(os.environ.get("LINT_CPPFLAGS", "")),
+    ]
     version = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout
     setting = version + (root / ".clang-tidy").read_text() + " ".join(flags)
 

@@ -133,13 +133,45 @@ frames("4.1 unknown type on a stream", "fine", send=frame(0x16, 0, 1, b"x" * 8) 
 frames("4.1 undefined flags of PING", "fine", send=frame(PING, 0x16, 0, b"x" * 8) + headers())
 frames("4.1 reserved bit of the stream id", "fine", send=frame(PING, 0, 0x80000000, b"x" * 8) + headers())
 frames("4.2 DATA of 16384 bytes", "fine", send=headers(POST, ALL_H) + frame(DATA, END_STREAM, 1, bytes(16384)))
-frames("4.2 DATA larger than SETTINGS_MAX_FRAME_SIZE", "stream", FRAME_SIZE_ERROR, send=headers(POST, ALL_H) + frame(DATA, END_STREAM, 1, bytes(16385)))
-frames("4.2 HEADERS larger than SETTINGS_MAX_FRAME_SIZE", "connection", FRAME_SIZE_ERROR, send=headers(GET + literal("a", "b" * 16384)))
+frames(
+    "4.2 DATA larger than SETTINGS_MAX_FRAME_SIZE",
+    "stream",
+    FRAME_SIZE_ERROR,
+    send=headers(POST, ALL_H) + frame(DATA, END_STREAM, 1, bytes(16385)),
+)
+frames(
+    "4.2 HEADERS larger than SETTINGS_MAX_FRAME_SIZE",
+    "connection",
+    FRAME_SIZE_ERROR,
+    send=headers(GET + literal("a", "b" * 16384)),
+)
 frames("4.3 field block that is no HPACK", "connection", COMPRESSION_ERROR, send=headers(b"\x40"))
-frames("4.3 PRIORITY within a field block", "connection", PROTOCOL_ERROR, send=headers(GET, END_STREAM) + frame(PRIORITY, 0, 1, struct.pack(">IB", 0, 255)) + frame(CONTINUATION, END_HEADERS, 1, b""))
-frames("4.3 HEADERS of another stream within a field block", "connection", PROTOCOL_ERROR, send=headers(GET, END_STREAM) + headers(GET, LAST, 3))
-frames("4.3 field block in three pieces", "fine", send=headers(GET[:5], END_STREAM) + frame(CONTINUATION, 0, 1, GET[5:HALF]) + frame(CONTINUATION, END_HEADERS, 1, GET[HALF:]))
-frames("4.3 field block with an empty CONTINUATION", "fine", send=headers(GET, END_STREAM) + frame(CONTINUATION, END_HEADERS, 1, b""))
+frames(
+    "4.3 PRIORITY within a field block",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(GET, END_STREAM)
+    + frame(PRIORITY, 0, 1, struct.pack(">IB", 0, 255))
+    + frame(CONTINUATION, END_HEADERS, 1, b""),
+)
+frames(
+    "4.3 HEADERS of another stream within a field block",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(GET, END_STREAM) + headers(GET, LAST, 3),
+)
+frames(
+    "4.3 field block in three pieces",
+    "fine",
+    send=headers(GET[:5], END_STREAM)
+    + frame(CONTINUATION, 0, 1, GET[5:HALF])
+    + frame(CONTINUATION, END_HEADERS, 1, GET[HALF:]),
+)
+frames(
+    "4.3 field block with an empty CONTINUATION",
+    "fine",
+    send=headers(GET, END_STREAM) + frame(CONTINUATION, END_HEADERS, 1, b""),
+)
 
 # --- 5.1: states -----------------------------------------------------------------------------------------------------
 
@@ -148,14 +180,41 @@ frames("5.1 idle: RST_STREAM", "connection", PROTOCOL_ERROR, send=frame(RST_STRE
 frames("5.1 idle: WINDOW_UPDATE", "connection", PROTOCOL_ERROR, send=frame(WINDOW_UPDATE, 0, 1, WINDOW))
 frames("5.1 idle: CONTINUATION", "connection", PROTOCOL_ERROR, send=frame(CONTINUATION, LAST, 1, GET))
 frames("5.1 idle: PRIORITY", "fine", send=frame(PRIORITY, 0, 1, struct.pack(">IB", 0, 15)) + headers())
-frames("5.1 half-closed: DATA", "stream", STREAM_CLOSED, send=headers(block(request("/sleep?ms=1000"))) + frame(DATA, END_STREAM, 1, b"x"))
+frames(
+    "5.1 half-closed: DATA",
+    "stream",
+    STREAM_CLOSED,
+    send=headers(block(request("/sleep?ms=1000"))) + frame(DATA, END_STREAM, 1, b"x"),
+)
 frames("5.1 half-closed: HEADERS", "stream", STREAM_CLOSED, send=headers(block(request("/sleep?ms=1000"))) + headers())
-frames("5.1 half-closed: CONTINUATION", "connection", STREAM_CLOSED, PROTOCOL_ERROR, send=headers(block(request("/sleep?ms=1000"))) + frame(CONTINUATION, END_HEADERS, 1, GET))
+frames(
+    "5.1 half-closed: CONTINUATION",
+    "connection",
+    STREAM_CLOSED,
+    PROTOCOL_ERROR,
+    send=headers(block(request("/sleep?ms=1000"))) + frame(CONTINUATION, END_HEADERS, 1, GET),
+)
 frames("5.1 half-closed: WINDOW_UPDATE", "fine", send=headers() + frame(WINDOW_UPDATE, 0, 1, WINDOW))
 frames("5.1 half-closed: PRIORITY", "fine", send=headers() + frame(PRIORITY, 0, 1, struct.pack(">IB", 0, 15)))
-frames("5.1 closed by the client's RST_STREAM: DATA", "stream", STREAM_CLOSED, send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, struct.pack(">I", 8)) + frame(DATA, END_STREAM, 1, b"x"))
-frames("5.1 closed by the client's RST_STREAM: HEADERS", "stream", STREAM_CLOSED, send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, struct.pack(">I", 8)) + headers())
-frames("5.1 closed by the client's RST_STREAM: CONTINUATION", "connection", STREAM_CLOSED, PROTOCOL_ERROR, send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, struct.pack(">I", 8)) + frame(CONTINUATION, LAST, 1, GET))
+frames(
+    "5.1 closed by the client's RST_STREAM: DATA",
+    "stream",
+    STREAM_CLOSED,
+    send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, struct.pack(">I", 8)) + frame(DATA, END_STREAM, 1, b"x"),
+)
+frames(
+    "5.1 closed by the client's RST_STREAM: HEADERS",
+    "stream",
+    STREAM_CLOSED,
+    send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, struct.pack(">I", 8)) + headers(),
+)
+frames(
+    "5.1 closed by the client's RST_STREAM: CONTINUATION",
+    "connection",
+    STREAM_CLOSED,
+    PROTOCOL_ERROR,
+    send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, struct.pack(">I", 8)) + frame(CONTINUATION, LAST, 1, GET),
+)
 
 
 def after_answer(sent: bytes) -> Act:
@@ -169,13 +228,21 @@ def after_answer(sent: bytes) -> Act:
 
 case("5.1 closed: DATA", "connection", STREAM_CLOSED)(after_answer(frame(DATA, END_STREAM, 1, b"x")))
 case("5.1 closed: HEADERS", "connection", STREAM_CLOSED)(after_answer(headers()))
-case("5.1 closed: CONTINUATION", "connection", STREAM_CLOSED, PROTOCOL_ERROR)(after_answer(frame(CONTINUATION, LAST, 1, GET)))
+case("5.1 closed: CONTINUATION", "connection", STREAM_CLOSED, PROTOCOL_ERROR)(
+    after_answer(frame(CONTINUATION, LAST, 1, GET))
+)
 case("5.1 closed: WINDOW_UPDATE", "fine")(after_answer(frame(WINDOW_UPDATE, 0, 1, WINDOW)))
 case("5.1 closed: PRIORITY", "fine")(after_answer(frame(PRIORITY, 0, 1, struct.pack(">IB", 0, 15))))
 case("5.1 closed: RST_STREAM", "fine")(after_answer(frame(RST_STREAM, 0, 1, struct.pack(">I", 8))))
 
 frames("5.1.1 even stream id", "connection", PROTOCOL_ERROR, send=headers(GET, LAST, 2), stream=2)
-frames("5.1.1 stream id smaller than an earlier one", "connection", PROTOCOL_ERROR, send=headers(GET, LAST, 5) + headers(GET, LAST, 3), stream=3)
+frames(
+    "5.1.1 stream id smaller than an earlier one",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(GET, LAST, 5) + headers(GET, LAST, 3),
+    stream=3,
+)
 frames("5.1.1 stream ids with gaps", "fine", send=headers(GET, LAST, 5) + headers(GET, LAST, 2001), stream=2001)
 
 
@@ -186,44 +253,144 @@ def _(client: Http2) -> int:
     return client.open()
 
 
-frames("5.3.1 HEADERS that depend on themselves (deprecated: ignored, or an error)", "either", PROTOCOL_ERROR, send=prioritized(1, 255))
-frames("5.3.1 PRIORITY that depends on itself (deprecated: ignored, or an error)", "either", PROTOCOL_ERROR, send=frame(PRIORITY, 0, 1, struct.pack(">IB", 1, 15)) + headers())
-frames("5.5 unknown frame within a field block", "connection", PROTOCOL_ERROR, send=headers(GET, END_STREAM) + frame(0xFF, 0, 0, b"x" * 8))
+frames(
+    "5.3.1 HEADERS that depend on themselves (deprecated: ignored, or an error)",
+    "either",
+    PROTOCOL_ERROR,
+    send=prioritized(1, 255),
+)
+frames(
+    "5.3.1 PRIORITY that depends on itself (deprecated: ignored, or an error)",
+    "either",
+    PROTOCOL_ERROR,
+    send=frame(PRIORITY, 0, 1, struct.pack(">IB", 1, 15)) + headers(),
+)
+frames(
+    "5.5 unknown frame within a field block",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(GET, END_STREAM) + frame(0xFF, 0, 0, b"x" * 8),
+)
 
 # --- 6.1, 6.2: DATA, HEADERS -----------------------------------------------------------------------------------------
 
 frames("6.1 DATA", "fine", send=headers(POST, ALL_H) + frame(DATA, END_STREAM, 1, b"x"))
-frames("6.1 several DATA", "fine", send=headers(POST, ALL_H) + frame(DATA, 0, 1, b"x") + frame(DATA, 0, 1, b"") + frame(DATA, END_STREAM, 1, b"y"))
-frames("6.1 padded DATA", "fine", send=headers(POST, ALL_H) + frame(DATA, END_STREAM | PADDED, 1, b"\x06hello" + bytes(6)))
-frames("6.1 DATA that is all padding", "fine", send=headers(POST, ALL_H) + frame(DATA, END_STREAM | PADDED, 1, b"\xff" + bytes(255)))
-frames("6.1 DATA without a stream", "connection", PROTOCOL_ERROR, send=headers(POST, ALL_H) + frame(DATA, END_STREAM, 0, b"x"))
-frames("6.1 more padding than DATA", "connection", PROTOCOL_ERROR, send=headers(POST, ALL_H) + frame(DATA, END_STREAM | PADDED, 1, b"\x06hello"))
-frames("6.1 padded DATA without a length", "connection", PROTOCOL_ERROR, FRAME_SIZE_ERROR, send=headers(POST, ALL_H) + frame(DATA, END_STREAM | PADDED, 1, b""))
+frames(
+    "6.1 several DATA",
+    "fine",
+    send=headers(POST, ALL_H) + frame(DATA, 0, 1, b"x") + frame(DATA, 0, 1, b"") + frame(DATA, END_STREAM, 1, b"y"),
+)
+frames(
+    "6.1 padded DATA", "fine", send=headers(POST, ALL_H) + frame(DATA, END_STREAM | PADDED, 1, b"\x06hello" + bytes(6))
+)
+frames(
+    "6.1 DATA that is all padding",
+    "fine",
+    send=headers(POST, ALL_H) + frame(DATA, END_STREAM | PADDED, 1, b"\xff" + bytes(255)),
+)
+frames(
+    "6.1 DATA without a stream",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(POST, ALL_H) + frame(DATA, END_STREAM, 0, b"x"),
+)
+frames(
+    "6.1 more padding than DATA",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(POST, ALL_H) + frame(DATA, END_STREAM | PADDED, 1, b"\x06hello"),
+)
+frames(
+    "6.1 padded DATA without a length",
+    "connection",
+    PROTOCOL_ERROR,
+    FRAME_SIZE_ERROR,
+    send=headers(POST, ALL_H) + frame(DATA, END_STREAM | PADDED, 1, b""),
+)
 frames("6.2 padded HEADERS", "fine", send=headers(b"\x06" + GET + bytes(6), LAST | PADDED))
 frames("6.2 HEADERS with a priority", "fine", send=prioritized(0, 15))
 frames("6.2 HEADERS with an exclusive priority", "fine", send=prioritized(0x80000000, 255))
-frames("6.2 padded HEADERS with a priority", "fine", send=headers(b"\x02" + struct.pack(">IB", 0, 15) + GET + bytes(2), LAST | PADDED | PRIORITIZED))
+frames(
+    "6.2 padded HEADERS with a priority",
+    "fine",
+    send=headers(b"\x02" + struct.pack(">IB", 0, 15) + GET + bytes(2), LAST | PADDED | PRIORITIZED),
+)
 frames("6.2 HEADERS without a stream", "connection", PROTOCOL_ERROR, send=headers(GET, LAST, 0))
 frames("6.2 more padding than HEADERS", "connection", PROTOCOL_ERROR, send=headers(b"\xff" + GET, LAST | PADDED))
-frames("6.2 HEADERS too short for their priority", "connection", PROTOCOL_ERROR, FRAME_SIZE_ERROR, send=headers(b"\0\0", LAST | PRIORITIZED))
+frames(
+    "6.2 HEADERS too short for their priority",
+    "connection",
+    PROTOCOL_ERROR,
+    FRAME_SIZE_ERROR,
+    send=headers(b"\0\0", LAST | PRIORITIZED),
+)
 
 # --- 6.3 to 6.8 ------------------------------------------------------------------------------------------------------
 
-frames("6.3 PRIORITY without a stream", "connection", PROTOCOL_ERROR, send=frame(PRIORITY, 0, 0, struct.pack(">IB", 0, 15)))
-frames("6.3 PRIORITY of another length", "stream", FRAME_SIZE_ERROR, send=headers(POST, ALL_H) + frame(PRIORITY, 0, 1, bytes(4)))
+frames(
+    "6.3 PRIORITY without a stream", "connection", PROTOCOL_ERROR, send=frame(PRIORITY, 0, 0, struct.pack(">IB", 0, 15))
+)
+frames(
+    "6.3 PRIORITY of another length",
+    "stream",
+    FRAME_SIZE_ERROR,
+    send=headers(POST, ALL_H) + frame(PRIORITY, 0, 1, bytes(4)),
+)
 frames("6.4 RST_STREAM without a stream", "connection", PROTOCOL_ERROR, send=frame(RST_STREAM, 0, 0, bytes(4)))
-frames("6.4 RST_STREAM of another length", "connection", FRAME_SIZE_ERROR, send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, bytes(3)))
-frames("6.4 RST_STREAM with an unknown code", "fine", send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, b"\0\0\0\xff") + headers(GET, LAST, 3), stream=3)
+frames(
+    "6.4 RST_STREAM of another length",
+    "connection",
+    FRAME_SIZE_ERROR,
+    send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, bytes(3)),
+)
+frames(
+    "6.4 RST_STREAM with an unknown code",
+    "fine",
+    send=headers(POST, ALL_H) + frame(RST_STREAM, 0, 1, b"\0\0\0\xff") + headers(GET, LAST, 3),
+    stream=3,
+)
 frames("6.5 acknowledged SETTINGS with entries", "connection", FRAME_SIZE_ERROR, send=frame(SETTINGS, ACK, 0, bytes(6)))
-frames("6.5 SETTINGS of a stream", "connection", PROTOCOL_ERROR, send=frame(SETTINGS, 0, 1, settings((MAX_CONCURRENT_STREAMS, 100))))
+frames(
+    "6.5 SETTINGS of a stream",
+    "connection",
+    PROTOCOL_ERROR,
+    send=frame(SETTINGS, 0, 1, settings((MAX_CONCURRENT_STREAMS, 100))),
+)
 frames("6.5 SETTINGS of another length", "connection", FRAME_SIZE_ERROR, send=frame(SETTINGS, 0, 0, bytes(3)))
 frames("6.5.2 ENABLE_PUSH 2", "connection", PROTOCOL_ERROR, send=frame(SETTINGS, 0, 0, settings((ENABLE_PUSH, 2))))
-frames("6.5.2 INITIAL_WINDOW_SIZE above 2^31-1", "connection", FLOW_CONTROL_ERROR, send=frame(SETTINGS, 0, 0, settings((INITIAL_WINDOW_SIZE, 1 << 31))))
-frames("6.5.2 MAX_FRAME_SIZE below 16384", "connection", PROTOCOL_ERROR, send=frame(SETTINGS, 0, 0, settings((MAX_FRAME_SIZE, 16383))))
-frames("6.5.2 MAX_FRAME_SIZE above 2^24-1", "connection", PROTOCOL_ERROR, send=frame(SETTINGS, 0, 0, settings((MAX_FRAME_SIZE, 1 << 24))))
+frames(
+    "6.5.2 INITIAL_WINDOW_SIZE above 2^31-1",
+    "connection",
+    FLOW_CONTROL_ERROR,
+    send=frame(SETTINGS, 0, 0, settings((INITIAL_WINDOW_SIZE, 1 << 31))),
+)
+frames(
+    "6.5.2 MAX_FRAME_SIZE below 16384",
+    "connection",
+    PROTOCOL_ERROR,
+    send=frame(SETTINGS, 0, 0, settings((MAX_FRAME_SIZE, 16383))),
+)
+frames(
+    "6.5.2 MAX_FRAME_SIZE above 2^24-1",
+    "connection",
+    PROTOCOL_ERROR,
+    send=frame(SETTINGS, 0, 0, settings((MAX_FRAME_SIZE, 1 << 24))),
+)
 frames("6.5.2 unknown entry", "fine", send=frame(SETTINGS, 0, 0, settings((0xFF, 1))) + headers())
-frames("6.5.3 an entry twice: the last counts", "fine", send=frame(SETTINGS, 0, 0, settings((INITIAL_WINDOW_SIZE, 0), (INITIAL_WINDOW_SIZE, 100))) + headers())
-frames("6.5.3 HEADER_TABLE_SIZE 0, then 4096", "fine", send=frame(SETTINGS, 0, 0, settings((HEADER_TABLE_SIZE, 0))) + headers() + frame(SETTINGS, 0, 0, settings((HEADER_TABLE_SIZE, 4096))) + headers(GET, LAST, 3), stream=3)
+frames(
+    "6.5.3 an entry twice: the last counts",
+    "fine",
+    send=frame(SETTINGS, 0, 0, settings((INITIAL_WINDOW_SIZE, 0), (INITIAL_WINDOW_SIZE, 100))) + headers(),
+)
+frames(
+    "6.5.3 HEADER_TABLE_SIZE 0, then 4096",
+    "fine",
+    send=frame(SETTINGS, 0, 0, settings((HEADER_TABLE_SIZE, 0)))
+    + headers()
+    + frame(SETTINGS, 0, 0, settings((HEADER_TABLE_SIZE, 4096)))
+    + headers(GET, LAST, 3),
+    stream=3,
+)
 
 
 @case("6.5.3 SETTINGS are acknowledged", "fine")
@@ -233,7 +400,12 @@ def _(client: Http2) -> int:
     return client.open()
 
 
-frames("6.6 PUSH_PROMISE from a client", "connection", PROTOCOL_ERROR, send=headers(POST, ALL_H) + frame(PUSH_PROMISE, END_HEADERS, 1, struct.pack(">I", 2) + GET))
+frames(
+    "6.6 PUSH_PROMISE from a client",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(POST, ALL_H) + frame(PUSH_PROMISE, END_HEADERS, 1, struct.pack(">I", 2) + GET),
+)
 
 
 @case("6.7 PING is answered with its bytes", "fine")
@@ -258,13 +430,37 @@ def _(client: Http2) -> int:
 
 # --- 6.9, 6.10: WINDOW_UPDATE, CONTINUATION --------------------------------------------------------------------------
 
-frames("6.9 WINDOW_UPDATE of 0 on the connection", "connection", PROTOCOL_ERROR, send=frame(WINDOW_UPDATE, 0, 0, bytes(4)))
-frames("6.9 WINDOW_UPDATE of 0 on a stream", "stream", PROTOCOL_ERROR, send=headers(POST, ALL_H) + frame(WINDOW_UPDATE, 0, 1, bytes(4)))
+frames(
+    "6.9 WINDOW_UPDATE of 0 on the connection", "connection", PROTOCOL_ERROR, send=frame(WINDOW_UPDATE, 0, 0, bytes(4))
+)
+frames(
+    "6.9 WINDOW_UPDATE of 0 on a stream",
+    "stream",
+    PROTOCOL_ERROR,
+    send=headers(POST, ALL_H) + frame(WINDOW_UPDATE, 0, 1, bytes(4)),
+)
 frames("6.9 WINDOW_UPDATE of another length", "connection", FRAME_SIZE_ERROR, send=frame(WINDOW_UPDATE, 0, 0, bytes(3)))
-frames("6.9.1 connection window above 2^31-1", "connection", FLOW_CONTROL_ERROR, send=frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff") * 2)
-frames("6.9.1 stream window above 2^31-1", "stream", FLOW_CONTROL_ERROR, send=headers(POST, ALL_H) + frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff") * 2)
+frames(
+    "6.9.1 connection window above 2^31-1",
+    "connection",
+    FLOW_CONTROL_ERROR,
+    send=frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff") * 2,
+)
+frames(
+    "6.9.1 stream window above 2^31-1",
+    "stream",
+    FLOW_CONTROL_ERROR,
+    send=headers(POST, ALL_H) + frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff") * 2,
+)
 # RFC 9113 asks for the connection's end; the library ends the stream.
-frames("6.9.2 SETTINGS make a window larger than 2^31-1", "stream", FLOW_CONTROL_ERROR, send=headers(POST, ALL_H) + frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\x00\x00") + frame(SETTINGS, 0, 0, settings((INITIAL_WINDOW_SIZE, 0x7FFFFFFF))))
+frames(
+    "6.9.2 SETTINGS make a window larger than 2^31-1",
+    "stream",
+    FLOW_CONTROL_ERROR,
+    send=headers(POST, ALL_H)
+    + frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\x00\x00")
+    + frame(SETTINGS, 0, 0, settings((INITIAL_WINDOW_SIZE, 0x7FFFFFFF))),
+)
 
 
 @case("6.9.1 DATA within a window of one byte", "fine")
@@ -302,11 +498,38 @@ def _(client: Http2) -> int:
     return stream
 
 
-frames("6.10 CONTINUATION without HEADERS", "connection", PROTOCOL_ERROR, send=headers(POST, ALL_H) + frame(CONTINUATION, END_HEADERS, 1, GET))
-frames("6.10 CONTINUATION behind one with END_HEADERS", "connection", PROTOCOL_ERROR, send=headers(POST[:9], 0) + frame(CONTINUATION, END_HEADERS, 1, POST[9:]) + frame(CONTINUATION, END_HEADERS, 1, b""))
-frames("6.10 CONTINUATION behind DATA", "connection", PROTOCOL_ERROR, send=headers(POST, ALL_H) + frame(DATA, 0, 1, b"x") + frame(CONTINUATION, END_HEADERS, 1, GET))
-frames("6.10 CONTINUATION without a stream", "connection", PROTOCOL_ERROR, send=headers(GET, END_STREAM) + frame(CONTINUATION, END_HEADERS, 0, b""))
-frames("6.10 CONTINUATION followed by DATA", "connection", PROTOCOL_ERROR, send=headers(GET, 0) + frame(CONTINUATION, 0, 1, b"") + frame(DATA, END_STREAM, 1, b"x"))
+frames(
+    "6.10 CONTINUATION without HEADERS",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(POST, ALL_H) + frame(CONTINUATION, END_HEADERS, 1, GET),
+)
+frames(
+    "6.10 CONTINUATION behind one with END_HEADERS",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(POST[:9], 0)
+    + frame(CONTINUATION, END_HEADERS, 1, POST[9:])
+    + frame(CONTINUATION, END_HEADERS, 1, b""),
+)
+frames(
+    "6.10 CONTINUATION behind DATA",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(POST, ALL_H) + frame(DATA, 0, 1, b"x") + frame(CONTINUATION, END_HEADERS, 1, GET),
+)
+frames(
+    "6.10 CONTINUATION without a stream",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(GET, END_STREAM) + frame(CONTINUATION, END_HEADERS, 0, b""),
+)
+frames(
+    "6.10 CONTINUATION followed by DATA",
+    "connection",
+    PROTOCOL_ERROR,
+    send=headers(GET, 0) + frame(CONTINUATION, 0, 1, b"") + frame(DATA, END_STREAM, 1, b"x"),
+)
 
 # --- 8: messages -----------------------------------------------------------------------------------------------------
 
@@ -332,7 +555,9 @@ message("field value with NUL", METHOD, SCHEME, AUTHORITY, PATH, ("x-a", "b\0c")
 message("field value that begins with a space", METHOD, SCHEME, AUTHORITY, PATH, ("x-a", " b"))
 message("unknown pseudo-field", METHOD, SCHEME, AUTHORITY, PATH, (":x", "y"))
 message("pseudo-field of responses", METHOD, SCHEME, AUTHORITY, PATH, (":status", "200"))
-message(":protocol without extended CONNECT", (":method", "CONNECT"), SCHEME, AUTHORITY, PATH, (":protocol", "websocket"))
+message(
+    ":protocol without extended CONNECT", (":method", "CONNECT"), SCHEME, AUTHORITY, PATH, (":protocol", "websocket")
+)
 message("pseudo-field behind a field", METHOD, SCHEME, AUTHORITY, ("x-a", "b"), PATH)
 message("connection", METHOD, SCHEME, AUTHORITY, PATH, ("connection", "keep-alive"))
 message("keep-alive", METHOD, SCHEME, AUTHORITY, PATH, ("keep-alive", "timeout=5"))
@@ -361,7 +586,9 @@ message(":path with an escaped NUL", METHOD, SCHEME, AUTHORITY, (":path", "/a%00
 message(":path * of GET", METHOD, SCHEME, AUTHORITY, (":path", "*"))
 message(":method with a space", (":method", "GET /"), SCHEME, AUTHORITY, PATH)
 message(":scheme that is not http", METHOD, (":scheme", "gopher"), AUTHORITY, PATH)
-message("two content-length", (":method", "POST"), SCHEME, AUTHORITY, PATH, ("content-length", "0"), ("content-length", "0"))
+message(
+    "two content-length", (":method", "POST"), SCHEME, AUTHORITY, PATH, ("content-length", "0"), ("content-length", "0")
+)
 message("content-length that is no number", (":method", "POST"), SCHEME, AUTHORITY, PATH, ("content-length", "+0"))
 message("content-length without a body", (":method", "POST"), SCHEME, AUTHORITY, PATH, ("content-length", "1"))
 message("CONNECT", (":method", "CONNECT"), (":authority", "localhost:80"), codes=(PROTOCOL_ERROR, 501))
@@ -370,19 +597,59 @@ message("unknown expectation", METHOD, SCHEME, AUTHORITY, PATH, ("expect", "more
 
 SIZED = block(request("/echo", "POST", ("content-length", "1")))
 frames("8.1 trailers", "fine", send=headers(POST, ALL_H) + frame(DATA, 0, 1, b"x") + headers(block([("x-sum", "1")])))
-frames("8.1 HEADERS without END_STREAM behind DATA", "strict", PROTOCOL_ERROR, send=headers(POST, ALL_H) + frame(DATA, 0, 1, b"x") + headers(block([("x-sum", "1")]), ALL_H))
-frames("8.1 pseudo-field in trailers", "strict", PROTOCOL_ERROR, send=headers(POST, ALL_H) + frame(DATA, 0, 1, b"x") + headers(block([(":method", "GET")])))
-frames("8.1.1 body shorter than content-length", "strict", PROTOCOL_ERROR, send=headers(SIZED, ALL_H) + frame(DATA, END_STREAM, 1, b""))
-frames("8.1.1 body longer than content-length", "strict", PROTOCOL_ERROR, send=headers(SIZED, ALL_H) + frame(DATA, END_STREAM, 1, b"test"))
-frames("8.1.1 bodies longer than content-length in two frames", "strict", PROTOCOL_ERROR, send=headers(SIZED, ALL_H) + frame(DATA, 0, 1, b"x") + frame(DATA, END_STREAM, 1, b"y"))
+frames(
+    "8.1 HEADERS without END_STREAM behind DATA",
+    "strict",
+    PROTOCOL_ERROR,
+    send=headers(POST, ALL_H) + frame(DATA, 0, 1, b"x") + headers(block([("x-sum", "1")]), ALL_H),
+)
+frames(
+    "8.1 pseudo-field in trailers",
+    "strict",
+    PROTOCOL_ERROR,
+    send=headers(POST, ALL_H) + frame(DATA, 0, 1, b"x") + headers(block([(":method", "GET")])),
+)
+frames(
+    "8.1.1 body shorter than content-length",
+    "strict",
+    PROTOCOL_ERROR,
+    send=headers(SIZED, ALL_H) + frame(DATA, END_STREAM, 1, b""),
+)
+frames(
+    "8.1.1 body longer than content-length",
+    "strict",
+    PROTOCOL_ERROR,
+    send=headers(SIZED, ALL_H) + frame(DATA, END_STREAM, 1, b"test"),
+)
+frames(
+    "8.1.1 bodies longer than content-length in two frames",
+    "strict",
+    PROTOCOL_ERROR,
+    send=headers(SIZED, ALL_H) + frame(DATA, 0, 1, b"x") + frame(DATA, END_STREAM, 1, b"y"),
+)
 frames("8.1.1 content-length that is right", "fine", send=headers(SIZED, ALL_H) + frame(DATA, END_STREAM, 1, b"x"))
 frames("8.2.3 cookie in crumbs", "fine", send=headers(block(request("/", "GET", ("cookie", "a=b"), ("cookie", "c=d")))))
 
 # --- RFC 9218 --------------------------------------------------------------------------------------------------------
 
-frames("9218 PRIORITY_UPDATE of an idle stream", "fine", send=frame(PRIORITY_UPDATE, 0, 0, struct.pack(">I", 1) + b"u=0, i") + headers())
-frames("9218 PRIORITY_UPDATE of an open stream", "fine", send=headers(POST, ALL_H) + frame(PRIORITY_UPDATE, 0, 0, struct.pack(">I", 1) + b"u=7") + frame(DATA, END_STREAM, 1, b"x"))
-frames("9218 PRIORITY_UPDATE on a stream", "connection", PROTOCOL_ERROR, send=frame(PRIORITY_UPDATE, 0, 1, struct.pack(">I", 1) + b"u=7"))
+frames(
+    "9218 PRIORITY_UPDATE of an idle stream",
+    "fine",
+    send=frame(PRIORITY_UPDATE, 0, 0, struct.pack(">I", 1) + b"u=0, i") + headers(),
+)
+frames(
+    "9218 PRIORITY_UPDATE of an open stream",
+    "fine",
+    send=headers(POST, ALL_H)
+    + frame(PRIORITY_UPDATE, 0, 0, struct.pack(">I", 1) + b"u=7")
+    + frame(DATA, END_STREAM, 1, b"x"),
+)
+frames(
+    "9218 PRIORITY_UPDATE on a stream",
+    "connection",
+    PROTOCOL_ERROR,
+    send=frame(PRIORITY_UPDATE, 0, 1, struct.pack(">I", 1) + b"u=7"),
+)
 frames("9218 priority that cannot be read", "fine", send=headers(block(request("/", "GET", ("priority", "u=99, =")))))
 
 # --- RFC 7541 --------------------------------------------------------------------------------------------------------
@@ -390,17 +657,46 @@ frames("9218 priority that cannot be read", "fine", send=headers(block(request("
 STATIC = b"\x82\x86\x84" + literal(":authority", "localhost")  # :method GET, :scheme http, :path /
 frames("7541 6.1 indexed fields", "fine", send=headers(STATIC))
 frames("7541 6.2.1 literal with indexing, name from the table", "fine", send=headers(b"\x82\x86\x84\x41\x09localhost"))
-frames("7541 6.2.1 literal with indexing, new name, used again", "fine", send=headers(STATIC + literal("x-a", "b", 0x40)) + headers(STATIC + b"\xbe", LAST, 3), stream=3)
-frames("7541 6.2.2 literal without indexing, name from the table", "fine", send=headers(b"\x82\x86\x84\x01\x09localhost"))
+frames(
+    "7541 6.2.1 literal with indexing, new name, used again",
+    "fine",
+    send=headers(STATIC + literal("x-a", "b", 0x40)) + headers(STATIC + b"\xbe", LAST, 3),
+    stream=3,
+)
+frames(
+    "7541 6.2.2 literal without indexing, name from the table", "fine", send=headers(b"\x82\x86\x84\x01\x09localhost")
+)
 frames("7541 6.2.3 literal never indexed", "fine", send=headers(STATIC + literal("x-a", "b", 0x10)))
 frames("7541 5.2 Huffman", "fine", send=headers(STATIC + b"\x00\x83" + b"\xf2\xb2\x3f" + b"\x01b"))
 frames("7541 6.3 size updates at the beginning", "fine", send=headers(b"\x20\x3f\xe1\x1f" + STATIC))
 frames("7541 2.3.3 index beyond the table", "connection", COMPRESSION_ERROR, send=headers(STATIC + b"\xc6"))
 frames("7541 2.3.3 name beyond the table", "connection", COMPRESSION_ERROR, send=headers(STATIC + b"\x7f\x07\x01x"))
 frames("7541 4.2 size update at the end", "connection", COMPRESSION_ERROR, send=headers(STATIC + b"\x20"))
-frames("7541 5.1 integer too long", "connection", COMPRESSION_ERROR, send=headers(STATIC + b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x0f"))
-frames("7541 5.2 Huffman padding of more than 7 bits", "connection", COMPRESSION_ERROR, send=headers(STATIC + b"\x00\x85\xf2\xb2\x4a\x84\xff\x84\x49\x50\x9f\xff"))
-frames("7541 5.2 Huffman padding of zeros", "connection", COMPRESSION_ERROR, send=headers(STATIC + b"\x00\x85\xf2\xb2\x4a\x84\xff\x83\x49\x50\x90"))
-frames("7541 5.2 Huffman with EOS", "connection", COMPRESSION_ERROR, send=headers(STATIC + b"\x00\x85\xf2\xb2\x4a\x84\xff\x87\x49\x51\xff\xff\xff\xfa\x7f"))
+frames(
+    "7541 5.1 integer too long",
+    "connection",
+    COMPRESSION_ERROR,
+    send=headers(STATIC + b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x0f"),
+)
+frames(
+    "7541 5.2 Huffman padding of more than 7 bits",
+    "connection",
+    COMPRESSION_ERROR,
+    send=headers(STATIC + b"\x00\x85\xf2\xb2\x4a\x84\xff\x84\x49\x50\x9f\xff"),
+)
+frames(
+    "7541 5.2 Huffman padding of zeros",
+    "connection",
+    COMPRESSION_ERROR,
+    send=headers(STATIC + b"\x00\x85\xf2\xb2\x4a\x84\xff\x83\x49\x50\x90"),
+)
+frames(
+    "7541 5.2 Huffman with EOS",
+    "connection",
+    COMPRESSION_ERROR,
+    send=headers(STATIC + b"\x00\x85\xf2\xb2\x4a\x84\xff\x87\x49\x51\xff\xff\xff\xfa\x7f"),
+)
 frames("7541 6.1 index 0", "connection", COMPRESSION_ERROR, send=headers(STATIC + b"\x80"))
-frames("7541 6.3 size update above our SETTINGS", "connection", COMPRESSION_ERROR, send=headers(b"\x3f\xe2\x1f" + STATIC))
+frames(
+    "7541 6.3 size update above our SETTINGS", "connection", COMPRESSION_ERROR, send=headers(b"\x3f\xe2\x1f" + STATIC)
+)

@@ -35,7 +35,8 @@ static const struct row rows[] = {
     {"[http3]\nearly_data = true\n" MINIMAL,
      "t.toml:1:2: [http3]: this version speaks only h2 and http/1.1; leave the section out\n"},
     {"[websocket]\norigins = [\"example.com\"]\n" MINIMAL,
-     "t.toml:2:12: websocket.origins has \"example.com\"; write scheme, host and port without a path, "
+     "t.toml:2:12: websocket.origins has \"example.com\"; write scheme, host and port without a "
+     "path, "
      "such as \"https://example.com\" or \"http://localhost:3000\"\n"},
     {"[websocket]\norigins = [\"https://example.com/\"]\n" MINIMAL,
      "t.toml:2:12: websocket.origins has \"https://example.com/\"; write scheme, host and port "
