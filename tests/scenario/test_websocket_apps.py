@@ -329,6 +329,7 @@ def test_a_gateway_that_stops_closes_with_1001(make_gateway: Maker) -> None:
         assert end_of(client)[0] == 1001
         stopper.join()
     wait_for(lambda: any(n.startswith("listen 1001") for n in gateway.notes()), "the app to be told 1001")
+    assert gateway.process.wait() == 0
 
 
 def test_a_worker_that_dies_closes_with_1011(make_gateway: Maker) -> None:
