@@ -99,16 +99,15 @@ struct gathered {
 static enum ws_event take_bytes(struct ws_session *session, struct gathered *gathered,
                                 size_t length)
 {
-    struct slice added = {gathered->room.data + gathered->length, length};
+    uint64_t left = session->settings->max_message - session->size;
+    size_t fits = length < left ? length : (size_t)left;
+    struct slice added = {gathered->room.data + gathered->length, fits};
     gathered->length += length;
-    session->size += length;
-    if (session->size > session->settings->max_message) {
-        return too_big(session);
-    }
+    session->size += fits;
     if (session->text && !ws_utf8_take(&session->utf8, added)) {
         return not_utf8(session);
     }
-    return WS_EVENT_MORE;
+    return fits < length ? too_big(session) : WS_EVENT_MORE;
 }
 
 /* One step of the message's payload from `source` into the room, which has some left. */
@@ -154,11 +153,11 @@ static enum ws_event give_part(struct ws_session *session, const struct gathered
     return WS_EVENT_PART;
 }
 
-/* The payload is over. Of a compressed message the end is inflated, too: its last byte is taken only when all output is out. */
+/* The payload is over. Of a compressed message the end is inflated, too, until nothing more comes out. */
 static enum ws_event end_message(struct ws_session *session, struct gathered *gathered,
                                  struct ws_part *ret_part)
 {
-    while (session->compressed && session->tail.length > 0) {
+    while (session->compressed && (session->tail.length > 0 || session->output_held)) {
         if (room_full(gathered)) {
             return gathered->length > 0 ? give_part(session, gathered, true, ret_part)
                                         : WS_EVENT_BLOCKED;
