@@ -55,7 +55,8 @@ static bool read_bits(const struct parameter *parameter, unsigned *ret_bits)
 {
     unsigned long long bits;
     size_t digits = parameter->value.length;
-    if (digits == 0 || !slice_to_uint(parameter->value, 15, &bits) || bits < 8 || digits != (bits < 10 ? 1 : 2)) {
+    if (digits == 0 || !slice_to_uint(parameter->value, 15, &bits) || bits < 8 ||
+        digits != (bits < 10 ? 1 : 2)) {
         return false;
     }
     *ret_bits = (unsigned)bits;
