@@ -250,7 +250,7 @@ int main(int argc, char **argv)
         return EXIT_SUCCESS;
     case TASK_VERSION:
         printf("gatewayd " GATEWAYD_VERSION
-               "\nworker protocol %d\nHTTP/1.0 HTTP/1.1\nTLS 1.2 1.3\n",
+               "\nworker protocol %d\nHTTP/1.0 HTTP/1.1 HTTP/2\nTLS 1.2 1.3\n",
                FRAME_PROTOCOL_VERSION);
         return EXIT_SUCCESS;
     default:

@@ -82,7 +82,6 @@ REQUEST_LINE = [
     bad("connect-with-path", line(b"CONNECT / HTTP/1.1"), 400, 405, 501),
     bad("connect-with-body", b"CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\nContent-Length: 3\r\n\r\nabc", 405, 501),
     bad("trace", line(b"TRACE / HTTP/1.1"), 405, 501),
-    bad("http2-preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", 400, 505),
     bad("pri-as-method", line(b"PRI / HTTP/1.1"), 400, 501),
     bad("rtsp-method", line(b"DESCRIBE / HTTP/1.1"), 501),
     bad("icecast-method", line(b"SOURCE / HTTP/1.1"), 501),

@@ -93,4 +93,4 @@ def test_browser(demo: tuple[Process, int, int], tmp_path: Path) -> None:
     subprocess.run(["chromium", *switches, f"https://localhost:{https}/"], capture_output=True, timeout=60, check=True)
     # the page and what its script fetched; the log has a line when a response has ended
     for path in ("/", "/json", "/events"):
-        process.wait_log(rf'"GET {path} HTTP/1.1" 200 .*HeadlessChrome')
+        process.wait_log(rf'"GET {path} HTTP/2" 200 .*HeadlessChrome')

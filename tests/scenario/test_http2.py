@@ -391,7 +391,7 @@ def next_request(worker: ScriptedWorker) -> Any:
     """The next REQUEST; credit that comes back before it is of no interest."""
     while (got := worker.next()) is not None and got.kind == c.FRAME_WINDOW:
         pass
-    assert got is not None
+    assert got is not None and got.kind == c.FRAME_REQUEST, str(got)
     return worker.decode(got)
 
 
@@ -406,8 +406,9 @@ def test_urgent_streams_go_first(make: Maker, how: str) -> None:
         client.open_windows = False
         filler = client.open(request("/filler"))
         seen = worker.request()
-        worker.respond(seen.stream, 200, body=bytes(60_000), flags=0)
-        worker.data(seen.stream, bytes(5535), c.FLAG_END_STREAM | c.FLAG_DONE)
+        worker.respond(seen.stream, 200, body=bytes(45_000), flags=0)
+        worker.expect(c.FRAME_WINDOW, seen.stream)
+        worker.data(seen.stream, bytes(20_535), c.FLAG_END_STREAM | c.FLAG_DONE)
         client.answer(filler)  # the connection's first window is used up
         slow, urgent = client.next_stream, client.next_stream + 2
         client.open(request("/slow", "GET", *([("priority", "u=5")] if how == "field" else [])))

@@ -83,13 +83,6 @@ def test_min_version(make_gateway: Maker) -> None:
     gateway.expect_counted("tls_handshake_failures", 1)
 
 
-def test_http2_is_not_spoken_yet(secure: Gateway) -> None:
-    with secure.tls_client(insecure_context(["h2", "http/1.1"])) as client:
-        assert isinstance(client.socket, ssl.SSLSocket)
-        assert client.socket.selected_alpn_protocol() == "http/1.1"
-        assert client.get("/").status == 200
-
-
 def test_resumption(secure: Gateway) -> None:
     context = insecure_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2

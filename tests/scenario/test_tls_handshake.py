@@ -179,11 +179,17 @@ def test_unknown_names_refused_when_told_so(make_gateway: Callable[..., Gateway]
 # --- ALPN -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("offered", [["http/1.1"], ["h2", "http/1.1"], ["http/1.0", "x", "http/1.1"]])
+@pytest.mark.parametrize("offered", [["http/1.1"], ["h3", "http/1.1"], ["http/1.0", "x", "http/1.1"]])
 def test_alpn(site: Site, offered: list[str]) -> None:
     with site.gateway.tls_client(context(alpn=offered)) as client:
         assert client.socket.selected_alpn_protocol() == "http/1.1"  # type: ignore[attr-defined]
         assert ask(client)["version"] == "1.1"
+
+
+@pytest.mark.parametrize("offered", [["h2"], ["http/1.1", "h2"]])
+def test_alpn_prefers_http2(site: Site, offered: list[str]) -> None:
+    with site.gateway.tls_client(context(alpn=offered)) as client:
+        assert client.socket.selected_alpn_protocol() == "h2"  # type: ignore[attr-defined]
 
 
 def test_no_alpn(site: Site) -> None:
@@ -192,7 +198,7 @@ def test_no_alpn(site: Site) -> None:
         assert ask(client)["version"] == "1.1"
 
 
-@pytest.mark.parametrize("offered", [["h2"], ["http/1.0"], ["HTTP/1.1"], ["h3", "acme-tls/1"]])
+@pytest.mark.parametrize("offered", [["H2"], ["http/1.0"], ["HTTP/1.1"], ["h3", "acme-tls/1"]])
 def test_alpn_without_overlap_is_an_alert(site: Site, offered: list[str]) -> None:
     with pytest.raises(ssl.SSLError, match="NO_APPLICATION_PROTOCOL"):
         site.gateway.tls_client(context(alpn=offered))

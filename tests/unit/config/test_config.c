@@ -131,7 +131,7 @@ TEST(every_type_reaches_its_field)
     CHECK_EQ_INT(config->listener_count, 3);
     CHECK_EQ_INT(config->listeners[0].backlog, 7);
     CHECK_EQ_INT(config->listeners[0].proxy_protocol, PROXY_PROTOCOL_V2);
-    CHECK(config->listeners[0].h1 && !config->listeners[0].h2 && !config->listeners[0].h3);
+    CHECK(config->listeners[0].h1 && config->listeners[0].h2 && !config->listeners[0].h3);
     CHECK(same(config->listeners[1].bind, "unix:/nonexistent/web.sock"));
     CHECK_EQ_INT(config->listeners[1].unix_mode, 0600);
     CHECK_EQ_INT(config->trusted_count, 2);
