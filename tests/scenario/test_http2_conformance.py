@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 from harness.gateway import Gateway
 from harness.http2 import Answer, Ended, Http2
-from http2_cases import CASES, Case
+from http2_cases import Case
+from http2_message_cases import ALL_CASES
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def judge(case: Case, client: Http2, stream: int) -> None:
             client.ping()
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+@pytest.mark.parametrize("case", ALL_CASES, ids=[case.name for case in ALL_CASES])
 def test_case(server: Gateway, case: Case) -> None:
     with Http2(("127.0.0.1", server.port), handshake=case.handshake) as client:
         judge(case, client, case.act(client))
