@@ -68,7 +68,8 @@ def test_all_options_from_the_command_line() -> None:
 
 
 TEXTS = {
-    "connect": "unix:/tmp/e.sock", "generation": "e", "interface": "wsgi", "factory": "yes",
+    "connect": "unix:/tmp/e.sock", "workers": "5", "generation": "e",
+    "interface": "wsgi", "factory": "yes",
     "app-dir": "/e", "lifespan": "off", "root-path": "/e", "loop": "uvloop",
     "max-concurrency": "3", "max-requests": "4", "max-requests-jitter": "2", "max-age": "9",
     "max-rss": "1GiB", "startup-timeout": "7", "graceful-timeout": "8", "shutdown-timeout": "6",
@@ -109,7 +110,7 @@ def test_env_file_fills_only_what_is_unset(tmp_path: Path) -> None:
         (["a:b", "c:d"], "one application"),
         (["--nonsense", "a:b"], "--nonsense"),
         (["--gener", "x", "a:b"], "--gener"),  # no abbreviations: they would break later
-        (["--workers", "4", "a:b"], "--workers does not exist in this version"),
+        (["--workers", "0", "a:b"], "between 1 and 1024"),
         (["--reload", "--", "a:b"], "--reload does not exist in this version"),
         (["--reload-dir", "x", "a:b"], "--reload-dir does not exist"),
         (["dev", "a:b"], "dev command does not exist"),
@@ -141,7 +142,7 @@ def test_refusals(argv: list[str], words: str) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "text"),
-    [("MAX_AGE", "x"), ("WORKERS", "2"), ("RELOAD", "1"), ("FACTORY", "maybe"), ("LOOP", "trio")],
+    [("MAX_AGE", "x"), ("WORKERS", "two"), ("RELOAD", "1"), ("FACTORY", "maybe"), ("LOOP", "trio")],
 )
 def test_refusals_name_the_variable(variable: str, text: str) -> None:
     with pytest.raises(UsageError) as info:
@@ -149,9 +150,10 @@ def test_refusals_name_the_variable(variable: str, text: str) -> None:
     assert variable.lower() in str(info.value).lower()
 
 
-def test_one_worker_and_no_reload_are_what_there_is() -> None:
-    assert settings("--workers", "1", "a:b").app == "a:b"
-    assert settings("a:b", ASGI_WORKER_WORKERS="1", ASGI_WORKER_RELOAD="0").app == "a:b"
+def test_one_worker_is_the_default_and_no_reload_what_there_is() -> None:
+    assert settings("a:b", ASGI_WORKER_RELOAD="0").workers == 1
+    assert settings("--workers", "4", "a:b", ASGI_WORKER_WORKERS="2").workers == 4
+    assert settings("a:b", ASGI_WORKER_WORKERS="2").workers == 2
 
 
 def test_off_is_a_word_and_not_zero() -> None:

@@ -31,6 +31,7 @@ from .config import (
     run_directory,
 )
 from .protocol.constants import PROTOCOL_VERSION
+from .supervised import Channel
 
 ENV_PREFIX = "ASGI_WORKER_"
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
@@ -113,6 +114,12 @@ _SECONDS = _at_least(0.001, parse_duration)
 
 OPTIONS = (
     Option("connect", parse_connect, "unix:PATH", "the gateway's socket for this application"),
+    Option(
+        "workers",
+        _between(1, 1024, parse_count),
+        "N",
+        "worker processes; several run under a supervisor (default 1)",
+    ),
     Option("generation", _generation, "STR", "name of the deployed version, a git sha say"),
     Option("interface", _choice(Interface), "KIND", "auto, asgi3, asgi2 or wsgi (default auto)"),
     Option("factory", parse_bool, "", "the attribute is a function that returns the app", True),
@@ -131,7 +138,7 @@ OPTIONS = (
         "max-requests",
         _or_off(_at_least(1, parse_count)),
         "N|off",
-        "drain and exit 0 after N requests (default off)",
+        "drain and exit 0 after N requests; under a supervisor: be replaced (default off)",
     ),
     Option("max-requests-jitter", parse_count, "N", "up to N more, chosen at start (default 0)"),
     Option("max-age", _or_off(_SECONDS), "S|off", "drain and exit 0 after S seconds"),
@@ -157,7 +164,7 @@ OPTIONS = (
 )
 
 # Planned options. They are refused by name, never accepted and ignored.
-PLANNED = ("workers", "reload", "reload-dir")
+PLANNED = ("reload", "reload-dir")
 
 
 class UsageError(Exception):
@@ -216,13 +223,13 @@ def _refuse_planned(arguments: argparse.Namespace, environ: Mapping[str, str]) -
     for name in PLANNED:
         env_name = ENV_PREFIX + name.replace("-", "_").upper()
         text = getattr(arguments, "planned_" + name) or environ.get(env_name)
-        if not text or (name == "workers" and text.strip() == "1"):
+        if not text:
             continue
         if name == "reload" and text.strip().lower() in ("0", "no", "off", "false"):
             continue
         raise UsageError(
-            f"--{name} does not exist in this version: a command runs one worker without "
-            "reloading. Start the command once per worker, from a service manager say"
+            f"--{name} does not exist in this version; new code is loaded by SIGHUP to a "
+            "supervisor (--workers 2, say), without a request lost"
         )
 
 
@@ -273,14 +280,25 @@ def resolve(argv: Sequence[str], environ: dict[str, str] | os._Environ[str]) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    # What workers get: without what an env file added, because they read it again themselves.
+    environ = dict(os.environ)
     try:
+        channel = Channel.inherited(os.environ)
         settings = resolve(sys.argv[1:] if argv is None else argv, os.environ)
-    except UsageError as exc:
+    except (UsageError, ConfigError) as exc:
         sys.stderr.write(
             f"asgi_worker: {exc}\nTry 'python -m asgi_worker --help' for the options.\n"
         )
         return 2
-    # Imported late: --help and usage errors need no event loop.
+    # Imported late: --help and usage errors need no event loop, and a supervisor never does.
+    if channel is None and settings.workers > 1:
+        from .supervisor import supervise
+
+        if argv is None:
+            command = [sys.executable, *sys.orig_argv[1:]]
+        else:
+            command = [sys.executable, "-m", "asgi_worker", *argv]
+        return supervise(settings, command, environ)
     from .process import run
 
-    return run(settings)
+    return run(settings, channel)

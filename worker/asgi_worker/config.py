@@ -21,6 +21,8 @@ _ENV_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)\Z")
 # What max_concurrency is when nobody says: requests of an ASGI worker, threads of a WSGI one.
 ASGI_CONCURRENCY = 1000
 WSGI_THREADS = 40
+# What a stop may take beyond the timeouts that the settings name: cancelled tasks, threads.
+STOP_SLACK = 10.0
 
 
 class ConfigError(Exception):
@@ -80,6 +82,7 @@ class Settings:
     """Everything a worker can be told; cli.OPTIONS explains each."""
 
     app: str
+    workers: int = 1
     connect: str = field(default_factory=lambda: "unix:" + run_directory() + "/main.sock")
     generation: str = ""
     interface: Interface = Interface.AUTO
@@ -107,6 +110,12 @@ class Settings:
     def socket_path(self) -> str:
         """The path behind `unix:`; connect was checked when the settings were made."""
         return self.connect.removeprefix("unix:")
+
+    @property
+    def longest_stop(self) -> float:
+        """How many seconds an orderly stop can take; who needs longer is stuck."""
+        timeouts = self.graceful_timeout + self.disconnect_grace + self.shutdown_timeout
+        return timeouts + STOP_SLACK
 
 
 def _number_and_unit(text: str) -> tuple[str, str]:

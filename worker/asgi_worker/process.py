@@ -31,11 +31,15 @@ from .asgi.wsgi import WsgiAdapter
 from .config import WSGI_THREADS, ConfigError, Interface, LifespanMode, LoopKind, Settings
 from .importer import AppLoadError, load_app
 from .io.client import GatewayClient
+from .pidfile import write_pid_file
 from .protocol.constants import PROTOCOL_VERSION
+from .supervised import Channel, end_by_force
 
 EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_APP, EXIT_RETIRED = range(5)
 
 FIRST_DIAL_WAIT = 2.0
+# What a supervised worker waits for a gateway before it says that it is ready without one.
+REGISTER_WAIT = 5.0
 STATS_INTERVAL = 1.0
 # What a task may take to end after it was cancelled, before the worker goes on without it.
 CANCEL_WAIT = 2.0
@@ -82,9 +86,12 @@ class AppFailed(Exception):
 class Worker:
     """One worker process; main() is its life."""
 
-    def __init__(self, settings: Settings, log: logging.Logger) -> None:
+    def __init__(
+        self, settings: Settings, log: logging.Logger, channel: Channel | None = None
+    ) -> None:
         self._settings = settings
         self._log = log
+        self._channel = channel  # to the supervisor, if there is one
         self._service = Service(settings, log)
         self._lifespan: Lifespan | None = None
         self._stop = asyncio.Event()
@@ -105,16 +112,21 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+        if self._channel is not None:
+            self._obey(self._channel, loop)
         client = GatewayClient(self._settings.socket_path, self._hello(), self._service)
         dialler = loop.create_task(client.run())
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(client.first_try.wait(), FIRST_DIAL_WAIT)
             try:
-                if not client.ending.done():  # else the application need not even be imported
+                # else the application need not even be imported
+                if not client.ending.done() and not self._stop.is_set():
                     await self._start_app(client)
             except AppFailed as exc:
                 self._report(exc)
+                if self._channel is not None:
+                    self._channel.failed(str(exc))
                 client.startup_failed(exc.detail or str(exc))
                 return EXIT_APP
             if not self._stop.is_set() and not client.ending.done():
@@ -209,7 +221,9 @@ class Worker:
         stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
         recycled: asyncio.Future[Any] = asyncio.ensure_future(self._recycle.wait())
         max_age = self._settings.max_age
-        reasons = [stopped, recycled, cast(asyncio.Future[Any], client.ending)]
+        reasons = {stopped, recycled, cast(asyncio.Future[Any], client.ending)}
+        told = self._channel is not None and asyncio.ensure_future(self._tell_ready(client))
+        asked = False  # the supervisor for a replacement
         while True:
             done, _ = await asyncio.wait(
                 reasons, timeout=STATS_INTERVAL, return_when=asyncio.FIRST_COMPLETED
@@ -217,13 +231,31 @@ class Worker:
             if stopped in done or client.ending in done:
                 break
             resident = _resident_bytes()
-            reason = self._limit_reached(resident, max_age)
-            if reason:
+            reason = "" if asked else self._limit_reached(resident, max_age)
+            if reason and self._channel is None:
                 self._log.info("%s: draining", reason)
                 break
+            if reason and self._channel is not None:
+                self._log.info("%s: serving until a replacement is ready", reason)
+                asked = True
+                reasons.discard(recycled)
+                self._channel.recycle(reason)
             client.send_stats(resident, len(self._service.active), len(asyncio.all_tasks()))
         stopped.cancel()
         recycled.cancel()
+        if told:
+            told.cancel()
+
+    async def _tell_ready(self, client: GatewayClient) -> None:
+        """Tell the supervisor once a gateway knows that this worker is ready.
+
+        A gateway that is away, or that is full until another worker goes, must not hold up a
+        reload for ever: after a while being able to serve is enough.
+        """
+        assert self._channel is not None
+        with suppress(TimeoutError):
+            await asyncio.wait_for(client.registered.wait(), REGISTER_WAIT)
+        self._channel.ready()
 
     def _note_ending(self, client: GatewayClient) -> None:
         """Take over what the gateway said, if it said that it wants no more of this worker."""
@@ -232,6 +264,8 @@ class Worker:
             self._exit_code = EXIT_RETIRED if ending.retired else EXIT_FAILURE
             level = logging.WARNING if ending.retired else logging.CRITICAL
             self._log.log(level, "the gateway ends this worker: %s", ending.reason)
+            if self._channel is not None:
+                self._channel.failed(f"the gateway ends it: {ending.reason}")
 
     def _limit_reached(self, resident: int, max_age: float | None) -> str:
         if self._recycle.is_set():
@@ -242,8 +276,38 @@ class Worker:
             return f"resident memory is {resident} bytes (--max-rss)"
         return ""
 
-    def _on_signal(self, name: str) -> None:
+    def _obey(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
+        """Follow the supervisor; its end is a stop too, and one that surely comes."""
+
+        def post(action: Callable[..., None], *args: Any) -> None:
+            with suppress(RuntimeError):  # the loop has been closed: it is over anyway
+                loop.call_soon_threadsafe(action, *args)
+
+        def on_stop(reason: str, gone: bool) -> None:
+            if gone:
+                end_by_force(self._settings.longest_stop, EXIT_FAILURE)
+            post(self._on_stop, reason)
+
+        def on_now() -> None:
+            post(self._hurry.set)
+
+        # A terminal that closes tells everybody; only the supervisor knows what to do about it.
+        loop.add_signal_handler(
+            signal.SIGHUP, self._log.info, "SIGHUP: ignored, it is for the supervisor"
+        )
+        channel.listen(on_stop, on_now)
+
+    def _on_stop(self, reason: str) -> None:
         if not self._stop.is_set():
+            self._log.info("%s: requests in flight finish", reason)
+            self._stop.set()
+
+    def _on_signal(self, name: str) -> None:
+        if self._channel is not None:
+            # Service managers and terminals signal every process of a service, and then the
+            # supervisor stops it too: the second word is no reason for haste here.
+            self._on_stop(name)
+        elif not self._stop.is_set():
             self._log.info("%s: stopping, requests in flight finish", name)
             self._stop.set()
         elif not self._hurry.is_set():
@@ -331,20 +395,6 @@ def _loop_factory(kind: LoopKind) -> Callable[[], asyncio.AbstractEventLoop] | N
     return factory
 
 
-def _write_pid_file(path: str) -> Callable[[], None]:
-    try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(f"{os.getpid()}\n")
-    except OSError as exc:
-        raise ConfigError(f"--pid-file {path}: {exc.strerror}") from exc
-
-    def remove() -> None:
-        with suppress(OSError):
-            os.unlink(path)
-
-    return remove
-
-
 async def _end_tasks() -> None:
     """Cancel what tasks the application left behind, and close asynchronous generators."""
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -356,9 +406,14 @@ async def _end_tasks() -> None:
         await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), END_WAIT)
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop, settings: Settings, log: logging.Logger) -> int:
+def _run_loop(
+    loop: asyncio.AbstractEventLoop,
+    settings: Settings,
+    log: logging.Logger,
+    channel: Channel | None,
+) -> int:
     async def life() -> int:
-        return await Worker(settings, log).main()
+        return await Worker(settings, log, channel).main()
 
     asyncio.set_event_loop(loop)
     try:
@@ -387,18 +442,22 @@ def _exit_despite_threads(code: int, log: logging.Logger) -> None:
                 os._exit(code)
 
 
-def run(settings: Settings) -> int:
-    """Run one worker process; returns the exit code."""
+def run(settings: Settings, channel: Channel | None = None) -> int:
+    """Run one worker process, supervised if it has a channel; returns the exit code."""
     try:
         log = logs.configure(settings.log_level, settings.log_config)
         factory = _loop_factory(settings.loop) or asyncio.new_event_loop
-        remove_pid_file = _write_pid_file(settings.pid_file) if settings.pid_file else None
+        # The file of a supervised worker is its supervisor's.
+        pid_file = settings.pid_file if channel is None else None
+        remove_pid_file = write_pid_file(pid_file) if pid_file else None
     except ConfigError as exc:
         sys.stderr.write(f"asgi_worker: {exc}\n")
+        if channel is not None:
+            channel.failed(str(exc))
         return EXIT_USAGE
     code = EXIT_FAILURE
     try:
-        code = _run_loop(factory(), settings, log)
+        code = _run_loop(factory(), settings, log, channel)
     except Exception:
         log.critical("the worker failed", exc_info=True)
     finally:

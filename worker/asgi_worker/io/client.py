@@ -88,6 +88,7 @@ class GatewayClient:
 
     def __init__(self, path: str, hello: Mapping[str, Any], service: Service) -> None:
         self.first_try = asyncio.Event()  # the first dial has succeeded or failed
+        self.registered = asyncio.Event()  # all links are open, so that READY can be said
         self.idle = asyncio.Event()  # no link is open
         self.idle.set()
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -123,10 +124,12 @@ class GatewayClient:
                     await backoff.pause()
                     continue
                 self._current = registration
+            self.registered.set()
             self.first_try.set()
             await registration.over.wait()
             if self._current is registration:
                 self._current = None
+                self.registered.clear()
                 if registration.lost:
                     await backoff.pause()
             elif self._current is not None:
@@ -300,6 +303,7 @@ class GatewayClient:
         if self._hello["max_concurrency"] == count:
             return
         self._hello["max_concurrency"] = count
+        self.registered.clear()
         for link in list(self._owner):
             link.session.send_goaway("registering again: the application is WSGI")
             link.flush()
