@@ -14,6 +14,22 @@ static struct h2_stream *stream_of(struct h2_conn *h2, int32_t id)
 
 /* --- header blocks ------------------------------------------------------------------------------- */
 
+/* Whether a new stream must wait: the client's streams, or the memory of all, are used up. It was not looked at: the client may
+ * ask again (RFC 9113 8.7). */
+static bool refuses_streams(const struct h2_conn *h2)
+{
+    size_t counted = h2->open + h2->conn.unconfirmed.length;
+    if (counted >= h2->settings->max_concurrent_streams) {
+        METRIC_INCREMENT(h2_streams_refused);
+        return true;
+    }
+    if (h2->conn.group->pressure >= PRESSURE_REFUSE) {
+        METRIC_INCREMENT(overload_refused);
+        return true;
+    }
+    return false;
+}
+
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct h2_conn *h2 = user;
@@ -22,9 +38,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         return 0;
     }
     int32_t id = frame->hd.stream_id;
-    size_t counted = h2->open + h2->conn.unconfirmed.length;
-    if (counted >= h2->settings->max_concurrent_streams) {
-        METRIC_INCREMENT(h2_streams_refused);
+    if (refuses_streams(h2)) {
         h2_scan_excuse(&h2->scan, id);
         h2_block_begin(&h2->block, NULL, h2_http_settings(h2));
         return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
@@ -32,6 +46,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     struct h2_stream *stream = h2_stream_new(h2, id);
     if (stream == NULL) {
         METRIC_INCREMENT(h2_no_memory);
+        h2_scan_excuse(&h2->scan, id);
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* the stream is reset */
     }
     h2_block_begin(&h2->block, &stream->exchange->arena, h2_http_settings(h2));
@@ -205,6 +220,17 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
 
 /* --- sending ------------------------------------------------------------------------------------- */
 
+/* Whether a stream that we reset counts among what the client makes us do (CVE-2025-8671). */
+static bool is_clients_fault(const struct h2_conn *h2, const struct h2_stream *stream,
+                             uint32_t code)
+{
+    if (code == NGHTTP2_REFUSED_STREAM && h2->conn.group->pressure >= PRESSURE_REFUSE) {
+        return false;
+    }
+    return stream == NULL || stream->cut_reason == END_NONE ||
+           stream->cut_reason == END_CLIENT_PROTOCOL;
+}
+
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct h2_conn *h2 = user;
@@ -229,8 +255,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_RST_STREAM:
         if (frame->rst_stream.error_code != NGHTTP2_NO_ERROR) {
             METRIC_INCREMENT(h2_resets_out);
-            if (stream == NULL || stream->cut_reason == END_NONE ||
-                stream->cut_reason == END_CLIENT_PROTOCOL) {
+            if (is_clients_fault(h2, stream, frame->rst_stream.error_code)) {
                 h2_guard_reset(h2, stream != NULL && stream->answering);
             }
         }

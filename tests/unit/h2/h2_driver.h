@@ -47,6 +47,8 @@ struct h2_driver {
     void *context;
     unsigned turns_left;
     unsigned heads, gone, closed;
+    bool leave_unconfirmed; /* the worker of a client that is gone is not done yet: */
+    struct exchange *unconfirmed;
     size_t released;
     struct strbuf seen; /* "GET /now;" for each request */
 };

@@ -165,9 +165,15 @@ static void driven_on_client_gone(struct exchange *exchange, bool half_closed)
 {
     REQUIRE(!half_closed);
     struct driven *driven = exchange->worker_half;
-    driven->driver->gone++;
+    struct h2_driver *driver = driven->driver;
+    driver->gone++;
     driven_done(driven);
-    exchange_worker_detach(exchange);
+    if (driver->leave_unconfirmed) {
+        driver->unconfirmed = exchange;
+        exchange_worker_unconfirmed(exchange);
+    } else {
+        exchange_worker_detach(exchange);
+    }
 }
 
 const struct exchange_handler driver_handler = {

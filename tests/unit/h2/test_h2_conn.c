@@ -175,6 +175,58 @@ TEST(a_reset_while_its_bytes_wait_for_the_socket)
     end();
 }
 
+TEST(new_streams_are_refused_when_memory_is_used_up)
+{
+    begin();
+    connect_client();
+    conn_group_set_pressure(&driver.group, PRESSURE_REFUSE);
+    for (int i = 0; i < 20; i++) {
+        struct h2_answer *answer = ask("POST", "/now", 5000);
+        CHECK_EQ_INT(answer->status, 0);
+        CHECK_EQ_INT(answer->code, NGHTTP2_REFUSED_STREAM);
+    }
+    conn_group_set_pressure(&driver.group, PRESSURE_NONE);
+    CHECK_EQ_INT(ask("GET", "/now", 0)->status, 200);
+    CHECK_EQ_INT(driver.heads, 1);
+    end();
+}
+
+/* What a client has given up counts until its worker is done. */
+TEST(an_unconfirmed_exchange_takes_a_stream)
+{
+    begin();
+    driver.h2.max_concurrent_streams = 1;
+    driver.leave_unconfirmed = true;
+    connect_client();
+    int32_t id = h2_client_request(&client, "GET", "/never", 0);
+    h2_client_run(&client);
+    REQUIRE(nghttp2_submit_rst_stream(client.session, 0, id, NGHTTP2_CANCEL) == 0);
+    h2_client_run(&client);
+    CHECK_EQ_INT(driver.gone, 1);
+    CHECK_EQ_INT(ask("GET", "/now", 0)->code, NGHTTP2_REFUSED_STREAM);
+    CHECK_EQ_INT(metrics_sum(METRIC_exchanges), 1);
+    exchange_worker_confirmed(driver.unconfirmed);
+    driver_run(&driver, 2);
+    CHECK_EQ_INT(metrics_sum(METRIC_exchanges), 0);
+    CHECK_EQ_INT(ask("GET", "/now", 0)->status, 200);
+    end();
+}
+
+TEST(an_unconfirmed_exchange_outlives_its_connection)
+{
+    begin();
+    driver.leave_unconfirmed = true;
+    connect_client();
+    (void)ask("GET", "/never", 0);
+    driver.wire.reset = true;
+    driver_run(&driver, 3);
+    CHECK_EQ_INT(driver.closed, 1);
+    CHECK_EQ_INT(metrics_sum(METRIC_exchanges), 1);
+    exchange_worker_confirmed(driver.unconfirmed);
+    driver_run(&driver, 2);
+    end();
+}
+
 TEST(drain_lets_requests_finish)
 {
     begin();
