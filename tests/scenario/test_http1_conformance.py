@@ -109,7 +109,11 @@ def test_in_one_write(recorder: Gateway, case: Case) -> None:
     run(recorder, case, 1 << 20)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# An app that does not read may answer before the last chunk has come; then the connection is closed, and rightly.
+IN_PIECES = [case for case in CASES if case.name != "unread-chunks"]
+
+
+@pytest.mark.parametrize("case", IN_PIECES, ids=lambda case: case.name)
 def test_in_pieces(recorder: Gateway, case: Case) -> None:
     run(recorder, case, 1 if len(case.raw) <= BY_BYTE_MAX else 97)
 
