@@ -34,13 +34,13 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 {
     struct h2_conn *h2 = user;
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
-        h2_block_begin(&h2->block, NULL, h2_http_settings(h2));
+        head_block_begin(&h2->block, NULL, h2_http_settings(h2));
         return 0;
     }
     int32_t id = frame->hd.stream_id;
     if (refuses_streams(h2)) {
         h2_scan_excuse(&h2->scan, id);
-        h2_block_begin(&h2->block, NULL, h2_http_settings(h2));
+        head_block_begin(&h2->block, NULL, h2_http_settings(h2));
         return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
     }
     struct h2_stream *stream = h2_stream_new(h2, id);
@@ -49,7 +49,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         h2_scan_excuse(&h2->scan, id);
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* the stream is reset */
     }
-    h2_block_begin(&h2->block, &stream->exchange->arena, h2_http_settings(h2));
+    head_block_begin(&h2->block, &stream->exchange->arena, h2_http_settings(h2));
     return nghttp2_session_set_stream_user_data(session, id, stream);
 }
 
@@ -62,8 +62,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     (void)flags;
     const struct h2_stream *stream = stream_of(h2, frame->hd.stream_id);
     if (stream != NULL && stream->exchange != NULL && !stream->reset_out) {
-        h2_block_field(&h2->block, (struct slice){(const char *)name, name_length},
-                       (struct slice){(const char *)value, value_length});
+        head_block_field(&h2->block, (struct slice){(const char *)name, name_length},
+                         (struct slice){(const char *)value, value_length});
     }
     return 0;
 }

@@ -13,10 +13,10 @@
 #include "base/metrics.h"
 #include "h2/h2_conn.h"
 #include "h2/h2_guard.h"
-#include "h2/h2_head.h"
 #include "h2/h2_phase.h"
 #include "h2/h2_scan.h"
 #include "h2/h2_stream.h"
+#include "http/head_block.h"
 #include "net/transport.h"
 
 #define H2_CONN_MAGIC UINT32_C(0x48324330)
@@ -41,7 +41,7 @@ struct h2_conn {
     nghttp2_session *session;
     struct h2_scan scan;
     struct h2_guard guard;
-    struct h2_block block; /* the header block being read: RFC 9113 4.3 allows one at a time */
+    struct head_block block; /* the header block being read: RFC 9113 4.3 allows one at a time */
     struct h2_stream_list streams;
     struct h2_work_list work; /* streams to be looked at once the library has returned */
     size_t open;              /* streams with an exchange */

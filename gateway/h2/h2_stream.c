@@ -206,12 +206,12 @@ void h2_stream_head(struct h2_stream *stream)
 {
     struct h2_conn *h2 = stream->h2;
     struct exchange *exchange = stream->exchange;
-    struct h2_block *block = &h2->block;
+    struct head_block *block = &h2->block;
     if (exchange == NULL) {
         return;
     }
-    bool good =
-        h2_block_finish(block, h2->conn.identity.secure, stream->remote_ended, &exchange->request);
+    bool good = head_block_finish(block, HTTP_2, h2->conn.identity.secure, stream->remote_ended,
+                                  &exchange->request);
     exchange->request_end = stream->remote_ended;
     stream->asked = true;
     if (good) {
@@ -230,7 +230,7 @@ void h2_stream_head(struct h2_stream *stream)
     } else {
         h2_stream_refuse(stream, block->status, block->text);
     }
-    *block = (struct h2_block){.arena = NULL};
+    *block = (struct head_block){.arena = NULL};
 }
 
 /* --- flow control -------------------------------------------------------------------------------- */

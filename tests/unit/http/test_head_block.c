@@ -2,11 +2,18 @@
 /* Header blocks: what is counted, what is refused, and what the app sees. */
 #include "base/mem.h"
 #include "check.h"
-#include "h2/h2_head.h"
-#include "unit/h2/h2_settings_told.h"
+#include "http/head_block.h"
 
+static const struct http_settings told = {
+    .target_max = 8192,
+    .header_block_max = 32768,
+    .header_fields_max = 100,
+    .cookie_crumbs_max = 100,
+    .trailer_block_max = 8192,
+    .trailer_fields_max = 32,
+};
 static struct arena arena;
-static struct h2_block block;
+static struct head_block block;
 static struct request_head head;
 
 /* "name: value" lines; a pseudo-field's name begins with the first colon. */
@@ -15,15 +22,15 @@ static bool read(const char *text, bool end)
     struct slice rest = slice_from(text);
     arena_done(&arena);
     arena_init(&arena, 2048);
-    h2_block_begin(&block, &arena, &driver_http_settings);
+    head_block_begin(&block, &arena, &told);
     while (rest.length > 0) {
         struct slice line = slice_cut(rest, '\n', &rest);
         const char *colon = memchr(line.data + 1, ':', line.length - 1);
         size_t length = (size_t)(colon - line.data);
-        h2_block_field(&block, (struct slice){line.data, length},
-                       (struct slice){colon + 2, line.length - length - 2});
+        head_block_field(&block, (struct slice){line.data, length},
+                         (struct slice){colon + 2, line.length - length - 2});
     }
-    return h2_block_finish(&block, false, end, &head);
+    return head_block_finish(&block, HTTP_2, false, end, &head);
 }
 
 #define GET ":method: GET\n:scheme: http\n:path: /a%20b?q=1\n:authority: Host:80\n"
@@ -123,13 +130,13 @@ TEST(nothing_is_allocated_over_the_limits)
     memset(large, 'v', sizeof large - 1);
     arena_done(&arena);
     arena_init(&arena, 2048);
-    h2_block_begin(&block, &arena, &driver_http_settings);
-    h2_block_field(&block, SLICE("x-a"), slice_from(large));
+    head_block_begin(&block, &arena, &told);
+    head_block_field(&block, SLICE("x-a"), slice_from(large));
     CHECK_EQ_INT(block.status, 431);
     CHECK_EQ_INT(arena.total, 0);
     uint64_t made = mem_made();
     for (int i = 0; i < 100000; i++) {
-        h2_block_field(&block, SLICE("x-a"), slice_from(large));
+        head_block_field(&block, SLICE("x-a"), slice_from(large));
     }
     CHECK_EQ_INT(mem_made(), made);
 }
@@ -138,13 +145,13 @@ TEST(fields_and_crumbs_are_counted_apart)
 {
     arena_done(&arena);
     arena_init(&arena, 2048);
-    h2_block_begin(&block, &arena, &driver_http_settings);
+    head_block_begin(&block, &arena, &told);
     for (int i = 0; i < 100; i++) {
-        h2_block_field(&block, SLICE("cookie"), SLICE("a=b"));
-        h2_block_field(&block, SLICE("x-a"), SLICE("b"));
+        head_block_field(&block, SLICE("cookie"), SLICE("a=b"));
+        head_block_field(&block, SLICE("x-a"), SLICE("b"));
     }
     CHECK_EQ_INT(block.status, 0);
-    h2_block_field(&block, SLICE("cookie"), SLICE("a=b"));
+    head_block_field(&block, SLICE("cookie"), SLICE("a=b"));
     CHECK_EQ_INT(block.status, 431);
 }
 
@@ -152,35 +159,35 @@ TEST(each_field_costs_32_bytes_more)
 {
     arena_done(&arena);
     arena_init(&arena, 2048);
-    struct http_settings settings = driver_http_settings;
+    struct http_settings settings = told;
     settings.header_block_max = 100;
-    h2_block_begin(&block, &arena, &settings);
-    h2_block_field(&block, SLICE("abcd"), SLICE("efgh"));
-    h2_block_field(&block, SLICE("abcd"), SLICE("efgh"));
+    head_block_begin(&block, &arena, &settings);
+    head_block_field(&block, SLICE("abcd"), SLICE("efgh"));
+    head_block_field(&block, SLICE("abcd"), SLICE("efgh"));
     CHECK_EQ_INT(block.status, 0);
-    h2_block_field(&block, SLICE("a"), SLICE(""));
+    head_block_field(&block, SLICE("a"), SLICE(""));
     CHECK_EQ_INT(block.status, 431);
 }
 
 TEST(trailers_are_counted_and_dropped)
 {
-    h2_block_begin(&block, NULL, &driver_http_settings);
+    head_block_begin(&block, NULL, &told);
     for (int i = 0; i < 32; i++) {
-        h2_block_field(&block, SLICE("x-a"), SLICE("b"));
+        head_block_field(&block, SLICE("x-a"), SLICE("b"));
     }
     CHECK_EQ_INT(block.status, 0);
-    h2_block_field(&block, SLICE("x-a"), SLICE("b"));
+    head_block_field(&block, SLICE("x-a"), SLICE("b"));
     CHECK_EQ_INT(block.status, 431);
 }
 
 TEST(underscores_are_dropped_when_told)
 {
-    struct http_settings settings = driver_http_settings;
+    struct http_settings settings = told;
     settings.drop_underscore_fields = true;
     arena_done(&arena);
     arena_init(&arena, 2048);
-    h2_block_begin(&block, &arena, &settings);
-    h2_block_field(&block, SLICE("content_length"), SLICE("5"));
+    head_block_begin(&block, &arena, &settings);
+    head_block_field(&block, SLICE("content_length"), SLICE("5"));
     CHECK_EQ_INT(block.field_count, 0);
     CHECK_EQ_INT(block.counted, 1);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Refuses, never repairs, like h1/: pseudo-fields into a request_head, one host, and no field that belongs to a connection. */
-#include "h2/h2_head.h"
+#include "http/head_block.h"
 
 #include <string.h>
 
@@ -8,10 +8,10 @@
 #include "http/fields.h"
 
 #define FIRST_CAPACITY 16
-/* What a field costs beside its bytes: RFC 9113 6.5.2. */
+/* What a field costs beside its bytes: RFC 9113 6.5.2, RFC 9114 4.2.2. */
 #define FIELD_OVERHEAD 32
 
-static void refuse(struct h2_block *block, unsigned status, const char *text)
+static void refuse(struct head_block *block, unsigned status, const char *text)
 {
     if (block->status == 0) {
         block->status = status;
@@ -19,15 +19,15 @@ static void refuse(struct h2_block *block, unsigned status, const char *text)
     }
 }
 
-void h2_block_begin(struct h2_block *block, struct arena *arena,
-                    const struct http_settings *settings)
+void head_block_begin(struct head_block *block, struct arena *arena,
+                      const struct http_settings *settings)
 {
-    *block = (struct h2_block){.arena = arena, .settings = settings};
+    *block = (struct head_block){.arena = arena, .settings = settings};
 }
 
 /* --- counting ------------------------------------------------------------------------------------ */
 
-static void count_trailer(struct h2_block *block, struct slice name, struct slice value)
+static void count_trailer(struct head_block *block, struct slice name, struct slice value)
 {
     block->counted++;
     block->bytes += name.length + value.length + FIELD_OVERHEAD;
@@ -38,7 +38,7 @@ static void count_trailer(struct h2_block *block, struct slice name, struct slic
     }
 }
 
-static void count_field(struct h2_block *block, struct slice name, struct slice value)
+static void count_field(struct head_block *block, struct slice name, struct slice value)
 {
     const struct http_settings *settings = block->settings;
     bool crumb = slice_equal(name, SLICE("cookie"));
@@ -62,7 +62,7 @@ static void count_field(struct h2_block *block, struct slice name, struct slice 
 
 /* --- keeping ------------------------------------------------------------------------------------- */
 
-static bool reserve(struct h2_block *block)
+static bool reserve(struct head_block *block)
 {
     if (block->field_count < block->field_capacity) {
         return true;
@@ -80,7 +80,7 @@ static bool reserve(struct h2_block *block)
     return true;
 }
 
-static void keep_pseudo(struct h2_block *block, struct slice name, struct slice value)
+static void keep_pseudo(struct head_block *block, struct slice name, struct slice value)
 {
     struct slice *place = slice_equal(name, SLICE(":method"))      ? &block->method
                           : slice_equal(name, SLICE(":scheme"))    ? &block->scheme
@@ -100,7 +100,7 @@ static void keep_pseudo(struct h2_block *block, struct slice name, struct slice 
     block->no_memory |= place->data == NULL;
 }
 
-void h2_block_field(struct h2_block *block, struct slice name, struct slice value)
+void head_block_field(struct head_block *block, struct slice name, struct slice value)
 {
     if (block->arena == NULL) {
         count_trailer(block, name, value);
@@ -134,7 +134,7 @@ void h2_block_field(struct h2_block *block, struct slice name, struct slice valu
 
 /* --- the whole head ------------------------------------------------------------------------------ */
 
-static bool check_method(struct h2_block *block, struct request_head *head)
+static bool check_method(struct head_block *block, struct request_head *head)
 {
     head->method = block->method;
     if (block->method.length == 0 || !field_name_valid(block->method)) {
@@ -146,7 +146,7 @@ static bool check_method(struct h2_block *block, struct request_head *head)
     return block->status == 0;
 }
 
-static bool check_target(struct h2_block *block, struct request_head *head)
+static bool check_target(struct head_block *block, struct request_head *head)
 {
     head->target = block->path;
     if (!slice_equal(block->scheme, SLICE("http")) && !slice_equal(block->scheme, SLICE("https"))) {
@@ -169,8 +169,8 @@ static bool check_target(struct h2_block *block, struct request_head *head)
     }
 }
 
-/* RFC 9113 8.3.1: :authority and Host must not differ; one of them must be there (8.2, RFC 9110 7.2). */
-static bool check_host(struct h2_block *block, bool secure, struct request_head *head)
+/* RFC 9113 8.3.1, RFC 9114 4.3.1: :authority and Host must not differ; one of them must be there (RFC 9110 7.2). */
+static bool check_host(struct head_block *block, bool secure, struct request_head *head)
 {
     struct slice host = {NULL, 0};
     for (size_t i = 0; i < block->field_count; i++) {
@@ -208,11 +208,12 @@ static bool check_host(struct h2_block *block, bool secure, struct request_head 
 }
 
 /* Notes a field that concerns us; true when the app sees it too. */
-static bool note_field(struct h2_block *block, const struct field *field, struct request_head *head)
+static bool note_field(struct head_block *block, const struct field *field,
+                       struct request_head *head)
 {
     unsigned long long length;
     if (slice_equal(field->name, SLICE("te"))) {
-        /* RFC 9113 8.2.2: nothing else may stand there, and the library has seen to it. */
+        /* RFC 9113 8.2.2, RFC 9114 4.2: nothing else may stand there, and the library has seen to it. */
         head->te_trailers = slice_equal_nocase(field->value, SLICE("trailers"));
         return false;
     }
@@ -234,7 +235,7 @@ static bool note_field(struct h2_block *block, const struct field *field, struct
 }
 
 /* Puts Host first (ASGI wants it so) and takes out what is not the app's. */
-static bool sort_fields(struct h2_block *block, struct request_head *head)
+static bool sort_fields(struct head_block *block, struct request_head *head)
 {
     struct field *fields =
         arena_alloc(block->arena, (block->field_count + 1) * sizeof *block->fields);
@@ -254,11 +255,12 @@ static bool sort_fields(struct h2_block *block, struct request_head *head)
     return block->status == 0;
 }
 
-bool h2_block_finish(struct h2_block *block, bool secure, bool end, struct request_head *head)
+bool head_block_finish(struct head_block *block, enum http_version version, bool secure, bool end,
+                       struct request_head *head)
 {
     *head = (struct request_head){
         .kind = REQUEST_HTTP,
-        .version = HTTP_2,
+        .version = version,
         .method = block->method,
         .scheme = secure ? SLICE("https") : SLICE("http"),
         .target = block->path,
