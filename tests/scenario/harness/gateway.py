@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .http1 import Client
-from .ports import free_port
+from .ports import free_port, free_port_of_both
 from .process import Failed, Process, children_of, descriptors, wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,7 +81,8 @@ class Worker(Process):
 
 class Gateway:
     """`Gateway(directory, limits={...}, app=...)`: sections as keyword arguments go into gateway.toml; a list of
-    tables becomes [[name]], once for each. tls={...} gives a TLS listener too, with these keys of [tls]."""
+    tables becomes [[name]], once for each. tls={...} gives a TLS listener too, with these keys of [tls];
+    quic=True lets it speak all three versions of HTTP."""
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class Gateway:
         *,
         listeners: list[dict[str, object]] | None = None,
         tls: bool | dict[str, Any] = False,
+        quic: bool = False,
         **sections: Any,
     ):
         self.directory = directory
@@ -97,11 +99,14 @@ class Gateway:
         self.admin_socket = directory / "admin.sock"
         self.notes_file = directory / "notes.log"
         self.port = free_port()
-        self.tls_port = free_port() if tls else 0
+        tls = tls or quic
+        self.tls_port = free_port_of_both() if quic else free_port() if tls else 0
         self.listeners = listeners if listeners is not None else [{"bind": f"127.0.0.1:{self.port}"}]
         if tls:
             self.cert, self.key = make_certificate(directory)
             self.listeners.append({"bind": f"127.0.0.1:{self.tls_port}", "tls": True})
+            if quic:
+                self.listeners[-1]["protocols"] = ["h3", "h2", "http/1.1"]
             tls_section = dict(tls) if isinstance(tls, dict) else {}
             tls_section.setdefault("certificates", [{"cert": str(self.cert), "key": str(self.key)}])
             self.sections["tls"] = tls_section
@@ -297,6 +302,10 @@ class Gateway:
     def get(self, target: str, headers: dict[str, str] | None = None) -> Any:
         with self.client() as client:
             return client.get(target, headers)
+
+    @property
+    def quic_address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.tls_port
 
     @property
     def url(self) -> str:
