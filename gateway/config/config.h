@@ -72,6 +72,7 @@ struct config {
     struct http_settings http; /* [http], [limits]; `window` is [ipc] window */
     struct h1_settings h1;
     struct h2_settings h2;
+    struct h3_settings h3;
     struct ws_settings ws;
     struct ipc_settings ipc;
     struct loop_settings loop;

@@ -67,4 +67,19 @@ struct h2_settings {
     uint64_t settings_ack_timeout;
 };
 
+struct h3_settings {
+    uint64_t max_concurrent_streams; /* 100 */
+    uint64_t stream_window;          /* at most http_settings.window is used */
+    uint64_t connection_window;      /* request bytes held per connection, 1 MiB */
+    uint64_t
+        response_unacked; /* response bytes kept for each stream, or twice the congestion window */
+    uint64_t qpack_table; /* 4 KiB, both directions */
+    uint64_t qpack_blocked; /* requests that wait for the table */
+    uint64_t reset_burst,
+        reset_rate; /* requests reset, by the client or because of it; per second */
+    uint64_t glitch_burst, glitch_rate; /* what is legal and of no use */
+    uint64_t alt_svc_max_age;           /* ns; 0: no Alt-Svc */
+    uint64_t alt_svc_port;              /* 0: the listener's */
+};
+
 #endif

@@ -32,8 +32,9 @@ static const struct row rows[] = {
      "than TAB (U+0009) are explicitly prohibited\n"},
     {"[gatway]\n" MINIMAL,
      "t.toml:1:2: there is no section \"gatway\"; did you mean \"gateway\"?\n"},
-    {"[http3]\nearly_data = true\n" MINIMAL,
-     "t.toml:1:2: [http3]: this version speaks only h2 and http/1.1; leave the section out\n"},
+    {"[statsd]\naddress = \"x\"\n" MINIMAL,
+     "t.toml:1:2: [statsd]: this version has no StatsD; use [admin] http with Prometheus; leave "
+     "the section out\n"},
     {"[websocket]\norigins = [\"example.com\"]\n" MINIMAL,
      "t.toml:2:12: websocket.origins has \"example.com\"; write scheme, host and port without a "
      "path, "
