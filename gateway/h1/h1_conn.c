@@ -274,7 +274,7 @@ static enum error render(struct h1_conn *h1, const struct response_head *head, b
         .settings = h1_http_settings(h1),
         .request = &exchange->request,
         .date = conn_group_date(h1->conn.group),
-        .secure = h1->conn.identity.secure,
+        .alt_svc = h1->conn.identity.alt_svc,
         .close = h1->close_after,
         .end = end,
         .whole = head->status >= 200 && body_is_whole(h1, exchange),
@@ -374,11 +374,18 @@ static void h1_dump(const struct conn *conn, struct strbuf *out)
         h1->blocked_on_room ? " body_blocked" : "", h1->exchange != NULL ? "yes" : "no");
 }
 
+/* One request at a time: there is nothing to make room for. */
+static void h1_confirmed(struct conn *conn)
+{
+    (void)conn;
+}
+
 static const struct codec_ops h1_ops = {
     .send_head = h1_send_head,
     .resume_body = h1_resume_body,
     .consumed = h1_consumed,
     .abort = h1_abort,
+    .confirmed = h1_confirmed,
     .drain = h1_drain,
     .destroy = h1_destroy_now,
     .dump = h1_dump,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "http/own_fields.h"
 #include "http/respond.h"
 
 /* Text of known length: first measured with data NULL, then written. */
@@ -34,31 +35,15 @@ static bool has_field(const struct response_head *head, struct slice name)
     return head_find(head->fields, head->field_count, name) != NULL;
 }
 
-static void put_unless_there(struct sink *sink, const struct response_head *head, struct slice name,
-                             struct slice value)
-{
-    if (value.length > 0 && !has_field(head, name)) {
-        put_field(sink, name, value);
-    }
-}
-
-/* Date, Server and what the configuration adds: RFC 9110 6.6.1, 10.2.4, RFC 7838. */
 static void put_own_fields(struct sink *sink, const struct h1_head_context *context,
                            const struct response_head *head)
 {
-    const struct http_settings *settings = context->settings;
-    if (settings->date_header) {
-        put_unless_there(sink, head, SLICE("date"), context->date);
-    }
-    if (settings->server_header) {
-        put_unless_there(sink, head, SLICE("server"), settings->server_name);
-    }
-    if (context->secure) {
-        put_unless_there(sink, head, SLICE("alt-svc"), settings->alt_svc);
-    }
-    for (size_t i = 0; i < settings->extra_field_count; i++) {
-        put_unless_there(sink, head, settings->extra_fields[i].name,
-                         settings->extra_fields[i].value);
+    const struct own_fields own = {context->settings, context->date, context->alt_svc};
+    struct field field;
+    for (size_t i = 0; i < own_fields_most(context->settings); i++) {
+        if (own_fields_get(&own, i, head, &field)) {
+            put_field(sink, field.name, field.value);
+        }
     }
 }
 

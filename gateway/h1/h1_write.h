@@ -34,11 +34,11 @@ struct h1_writer {
 struct h1_head_context {
     const struct http_settings *settings;
     const struct request_head *request;
-    struct slice date; /* value of Date */
-    bool secure;
-    bool close; /* the connection ends after this response */
-    bool end;   /* nothing follows the head */
-    bool whole; /* all of an open body is here, without trailers: `length` bytes */
+    struct slice date;    /* value of Date */
+    struct slice alt_svc; /* value of Alt-Svc; empty: none */
+    bool close;           /* the connection ends after this response */
+    bool end;             /* nothing follows the head */
+    bool whole;           /* all of an open body is here, without trailers: `length` bytes */
     size_t length;
 };
 

@@ -232,11 +232,18 @@ static void h2_dump(const struct conn *conn, struct strbuf *out)
                   h2->want_write ? " write_blocked" : "", drains[h2->drain]);
 }
 
+/* Whether there is room is looked at when a client wants some (refuses_streams). */
+static void h2_confirmed(struct conn *conn)
+{
+    (void)conn;
+}
+
 static const struct codec_ops h2_ops = {
     .send_head = h2_send_head,
     .resume_body = h2_resume_body,
     .consumed = h2_consumed,
     .abort = h2_abort,
+    .confirmed = h2_confirmed,
     .drain = h2_drain,
     .destroy = h2_destroy_now,
     .dump = h2_dump,

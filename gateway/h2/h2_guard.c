@@ -12,36 +12,12 @@
 /* Half of so many streams within a second reset without an answer is no browser. */
 #define SECOND_STREAMS 500
 
-/* --- buckets ------------------------------------------------------------------------------------- */
-
-static void bucket_fill(struct h2_bucket *bucket, uint64_t now, uint64_t burst, uint64_t rate)
-{
-    uint64_t elapsed = (now - bucket->at) / CLOCK_NS_PER_MS;
-    if (elapsed > 0) {
-        uint64_t room = burst * 1000 - bucket->tokens;
-        bucket->tokens += elapsed > room / rate ? room : elapsed * rate;
-        bucket->at += elapsed * CLOCK_NS_PER_MS;
-    }
-}
-
-static bool bucket_take(struct h2_bucket *bucket, uint64_t now, uint64_t burst, uint64_t rate)
-{
-    bucket_fill(bucket, now, burst, rate);
-    if (bucket->tokens < 1000) {
-        return false;
-    }
-    bucket->tokens -= 1000;
-    return true;
-}
-
 void h2_guard_init(struct h2_conn *h2)
 {
     uint64_t now = loop_now(h2->conn.loop);
-    h2->guard = (struct h2_guard){
-        .resets = {h2->settings->reset_burst * 1000, now},
-        .glitches = {h2->settings->glitch_burst * 1000, now},
-        .window_updates = UPDATES_PER_DATA * 2,
-    };
+    h2->guard = (struct h2_guard){.window_updates = UPDATES_PER_DATA * 2};
+    bucket_init(&h2->guard.resets, now, h2->settings->reset_burst);
+    bucket_init(&h2->guard.glitches, now, h2->settings->glitch_burst);
 }
 
 /* --- events -------------------------------------------------------------------------------------- */

@@ -10,17 +10,12 @@
 #include <stdint.h>
 
 #include "h2/h2_scan.h"
+#include "http/bucket.h"
 
 struct h2_conn;
 
-/* Tokens are counted in thousandths, so that a slow rate adds up. */
-struct h2_bucket {
-    uint64_t tokens;
-    uint64_t at; /* loop_now of the last refill */
-};
-
 struct h2_guard {
-    struct h2_bucket resets, glitches;
+    struct bucket resets, glitches;
     uint64_t window_updates; /* that the client may send without being counted */
     /* Streams of the present second: opened, and of these reset before any response. */
     uint64_t second;

@@ -8,7 +8,7 @@
 #include "base/arena.h"
 #include "h2/h2_state.h"
 #include "http/conn.h"
-#include "http/fields.h"
+#include "http/own_fields.h"
 
 /* Pairs on the stack; a longer head takes its array from the exchange's arena. */
 #define PAIRS 64
@@ -30,31 +30,16 @@ static void add(struct pairs *pairs, struct slice name, struct slice value)
     };
 }
 
-static void add_unless_there(struct pairs *pairs, const struct response_head *head,
-                             struct slice name, struct slice value)
-{
-    if (value.length > 0 && head_find(head->fields, head->field_count, name) == NULL) {
-        add(pairs, name, value);
-    }
-}
-
-/* Date, Server and what the configuration adds: RFC 9110 6.6.1, 10.2.4, RFC 7838. */
 static void add_own_fields(struct pairs *pairs, struct h2_conn *h2,
                            const struct response_head *head)
 {
-    const struct http_settings *settings = h2_http_settings(h2);
-    if (settings->date_header) {
-        add_unless_there(pairs, head, SLICE("date"), conn_group_date(h2->conn.group));
-    }
-    if (settings->server_header) {
-        add_unless_there(pairs, head, SLICE("server"), settings->server_name);
-    }
-    if (h2->conn.identity.secure) {
-        add_unless_there(pairs, head, SLICE("alt-svc"), settings->alt_svc);
-    }
-    for (size_t i = 0; i < settings->extra_field_count; i++) {
-        add_unless_there(pairs, head, settings->extra_fields[i].name,
-                         settings->extra_fields[i].value);
+    const struct own_fields own = {h2_http_settings(h2), conn_group_date(h2->conn.group),
+                                   h2->conn.identity.alt_svc};
+    struct field field;
+    for (size_t i = 0; i < own_fields_most(own.settings); i++) {
+        if (own_fields_get(&own, i, head, &field)) {
+            add(pairs, field.name, field.value);
+        }
     }
 }
 
@@ -168,7 +153,7 @@ enum error h2_send_head(struct exchange *exchange, const struct response_head *h
     nghttp2_nv stack[PAIRS];
     char status[8];
     bool final = head->status >= 200;
-    size_t most = 1 + head->field_count + 3 + h2_http_settings(h2)->extra_field_count;
+    size_t most = 1 + head->field_count + own_fields_most(h2_http_settings(h2));
     if (h2_is_over(h2) || stream->closed || stream->reset_out) {
         return ERROR_CLOSED;
     }

@@ -40,6 +40,8 @@ struct codec_ops {
     /* Cuts the exchange so that a begun response cannot look complete: h1 closes without the last chunk, h2 RST_STREAM, h3
      * RESET_STREAM, the code from the reason. Calls exchange_client_detach before it returns or in this turn's flush. */
     void (*abort)(struct exchange *exchange, enum end_reason reason);
+    /* An exchange of conn->unconfirmed was confirmed by its worker: there may be room for a new stream. */
+    void (*confirmed)(struct conn *conn);
     /* Begins a graceful end of the connection: no new requests, those under way finish. Idempotent. `close_idle`: an idle
      * connection is closed now (drain_idle has passed). */
     void (*drain)(struct conn *conn, bool close_idle);

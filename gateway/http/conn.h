@@ -32,6 +32,7 @@ struct conn_identity {
     unsigned redirect_port; /* every request is sent to https on this port; 0: not */
     bool trusted_proxy;     /* its Forwarded / X-Forwarded-* fields are believed */
     uint16_t tls_version, tls_cipher;
+    struct slice alt_svc; /* of answers: where HTTP/3 is spoken (RFC 7838); empty: nothing to say */
     struct slice tls_version_name, tls_cipher_name, server_name; /* empty: none */
     struct slice server_cert_pem, client_chain_pem, client_name; /* empty: none */
     void *user; /* of whoever made the connection, for on_closed */

@@ -549,8 +549,10 @@ void exchange_worker_confirmed(struct exchange *exchange)
     REQUIRE(exchange->worker_unconfirmed);
     exchange->worker_unconfirmed = false;
     if (exchange->charged_to != NULL) {
-        unconfirmed_list_remove(&exchange->charged_to->unconfirmed, exchange);
+        struct conn *conn = exchange->charged_to;
+        unconfirmed_list_remove(&conn->unconfirmed, exchange);
         exchange->charged_to = NULL;
+        conn->ops->confirmed(conn);
     }
     bury_when_alone(exchange);
 }

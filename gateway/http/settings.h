@@ -40,7 +40,6 @@ struct http_settings {
     size_t extra_field_count;
     const struct slice *server_names; /* accepted Host values; none = all. Others: 404 */
     size_t server_name_count;
-    struct slice alt_svc; /* empty: none */
     unsigned retry_after; /* seconds, in a 503 */
     bool early_hints_h1;  /* send 103 to HTTP/1.1 clients */
 };

@@ -77,11 +77,17 @@ static void destroy(struct conn *conn)
     client_end(LIST_CONTAINER(conn, struct app_client, conn), END_SHUTDOWN);
 }
 
+static void confirmed(struct conn *conn)
+{
+    (void)conn;
+}
+
 static const struct codec_ops codec = {
     .send_head = send_head,
     .resume_body = resume_body,
     .consumed = consumed,
     .abort = on_abort,
+    .confirmed = confirmed,
     .destroy = destroy,
 };
 

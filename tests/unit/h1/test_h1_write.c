@@ -10,6 +10,7 @@ struct writing {
     struct h1_writer writer;
     struct byteq body;
     struct http_settings settings;
+    struct slice alt_svc;
     struct request_head request;
     struct strbuf out;
 };
@@ -39,7 +40,7 @@ static void give_head(struct writing *w, unsigned status, struct field *fields, 
         .settings = &w->settings,
         .request = &w->request,
         .date = SLICE("Fri, 20 Nov 2026 18:00:00 GMT"),
-        .secure = true,
+        .alt_svc = w->alt_svc,
         .close = close,
         .end = end,
     };
@@ -132,9 +133,9 @@ TEST(own_fields_give_way_to_the_apps)
     w.settings = (struct http_settings){.date_header = true,
                                         .server_header = true,
                                         .server_name = SLICE("gatewayd"),
-                                        .alt_svc = SLICE("h3=\":443\""),
                                         .extra_fields = extra,
                                         .extra_field_count = 2};
+    w.alt_svc = SLICE("h3=\":443\"");
     struct field fields[] = {{SLICE("Server"), SLICE("app")}, {SLICE("X-B"), SLICE("app")}};
     give_head(&w, 200, fields, 2, false, true);
     write_all(&w, true, NULL, 0, SIZE_MAX, 8);

@@ -67,11 +67,17 @@ static void destroy(struct conn *conn)
     conn_done(conn);
 }
 
+static void confirmed(struct conn *conn)
+{
+    (void)conn;
+}
+
 static const struct codec_ops codec = {
     .send_head = send_head,
     .resume_body = resume_body,
     .consumed = consumed,
     .abort = on_abort,
+    .confirmed = confirmed,
     .drain = drain,
     .destroy = destroy,
 };
