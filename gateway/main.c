@@ -172,8 +172,7 @@ static enum error load_tls(const struct config *config, struct tls_keyring **ret
     return error;
 }
 
-static int run_or_check(const struct command_line *line, const struct config *config,
-                        const char *path)
+static int run_or_check(const struct command_line *line, struct config *config, const char *path)
 {
     struct master_source source = {path, line->overrides, line->override_count};
     struct tls_keyring *keyring = NULL;

@@ -33,7 +33,7 @@
 #define STOP_GRACE (15 * CLOCK_NS_PER_S)
 
 struct master {
-    const struct config *config;
+    struct config *config;
     const struct master_source *source;
     struct tls_context *tls;
     struct endpoints endpoints;
@@ -418,8 +418,7 @@ static enum error open_everything(struct master *master)
     return error;
 }
 
-int master_run(const struct config *config, struct tls_context *tls,
-               const struct master_source *source)
+int master_run(struct config *config, struct tls_context *tls, const struct master_source *source)
 {
     static const int wanted[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
     struct master master = {.config = config,

@@ -20,7 +20,6 @@ struct master_source {
 
 /* Runs until it is told to stop; returns the exit code of the process (the forked server returns
  * through it too). `tls` is NULL when no listener has TLS. */
-int master_run(const struct config *config, struct tls_context *tls,
-               const struct master_source *source);
+int master_run(struct config *config, struct tls_context *tls, const struct master_source *source);
 
 #endif

@@ -21,6 +21,7 @@
 #include "control.h"
 #include "net/tls_context.h"
 #include "server_admin.h"
+#include "server_generation.h"
 #include "server_loop.h"
 #include "signals.h"
 
@@ -230,41 +231,40 @@ static void serve(struct server *server)
 
 /* --- putting together --- */
 
-static bool trusted_host(const void *context, struct slice host)
+/* Where listen.redirect_https sends clients: the first listener with TLS. Config sees to it that there is one. */
+static unsigned find_redirect_port(const struct server_inputs *inputs)
 {
-    const struct config *config = context;
-    struct addr addr;
+    const struct endpoints *endpoints = inputs->endpoints;
 
-    if (addr_parse(host, 0, &addr) != ERROR_NONE) {
-        return false;
-    }
-    for (size_t i = 0; i < config->trusted_count; i++) {
-        if (addr_network_contains(&config->trusted[i], &addr)) {
-            return true;
+    for (size_t i = 0; i < endpoints->listener_count; i++) {
+        const struct listener_socket *socket = &endpoints->listeners[i];
+        if (inputs->config->listeners[socket->setting].tls && addr_port(&socket->addr) != 0) {
+            return addr_port(&socket->addr);
         }
     }
-    return false;
+    return 443; /* TLS on a Unix socket only: what is in front of it has the usual port */
+}
+
+static enum error init_generation(struct server *server)
+{
+    const struct server_inputs *inputs = server->inputs;
+    char text[256];
+
+    enum error error = server_generation_new(inputs->config, inputs->tls, inputs->loops,
+                                             &server->generation, text, sizeof(text));
+    if (error != ERROR_NONE) {
+        log_error("server", "%s", text);
+        return error;
+    }
+    server->generation->redirect_port = find_redirect_port(inputs);
+    memcpy(server->generation->app_sockets, inputs->endpoints->app_sockets,
+           inputs->config->app_count * sizeof(int));
+    return ERROR_NONE;
 }
 
 static enum error init_apps(struct server *server)
 {
-    const struct server_inputs *inputs = server->inputs;
-    const struct config *config = inputs->config;
-    struct apps_settings settings = {
-        .apps = config->apps,
-        .sockets = inputs->endpoints->app_sockets,
-        .app_count = config->app_count,
-        .router = {config->routes, config->route_count, SIZE_MAX},
-        .ipc = &config->ipc,
-        .http = &config->http,
-        .ws = &config->ws,
-        .server_cert_pem = inputs->tls != NULL ? tls_context_default_pem(inputs->tls) : SLICE(""),
-        .proxy_headers = config->proxy_headers,
-        .trusted = trusted_host,
-        .trusted_context = config,
-    };
-
-    server->apps = apps_new(&settings, server->loop_pointers, server->loop_count);
+    server->apps = apps_new(&server->generation->apps, server->loop_pointers, server->loop_count);
     if (server->apps == NULL) {
         return ERROR_NO_MEMORY;
     }
@@ -298,35 +298,6 @@ static enum error init_loops(struct server *server)
     return ERROR_NONE;
 }
 
-static enum error init_access_log(struct server *server)
-{
-    char text[256];
-
-    if (!log_access_enabled()) {
-        return ERROR_NONE;
-    }
-    enum error error = access_log_new(server->inputs->config->access_format, &server->access_log,
-                                      text, sizeof(text));
-    if (error == ERROR_INVALID) {
-        log_error("server", "log.access_format: %s", text);
-    }
-    return error;
-}
-
-/* Where listen.redirect_https sends clients: the first listener with TLS. Config sees to it that there is one. */
-static unsigned find_redirect_port(const struct server_inputs *inputs)
-{
-    const struct endpoints *endpoints = inputs->endpoints;
-
-    for (size_t i = 0; i < endpoints->listener_count; i++) {
-        const struct listener_socket *socket = &endpoints->listeners[i];
-        if (inputs->config->listeners[socket->setting].tls && addr_port(&socket->addr) != 0) {
-            return addr_port(&socket->addr);
-        }
-    }
-    return 443; /* TLS on a Unix socket only: what is in front of it has the usual port */
-}
-
 /* Everything but the threads. On failure server_done undoes it. */
 static enum error server_init(struct server *server, const struct server_inputs *inputs)
 {
@@ -334,7 +305,6 @@ static enum error server_init(struct server *server, const struct server_inputs 
 
     *server = (struct server){.buffer_budget = config_buffer_memory(inputs->config),
                               .inputs = inputs,
-                              .redirect_port = find_redirect_port(inputs),
                               .loop_count = inputs->loops,
                               .signal_fd = -1,
                               .answer_fd = -1};
@@ -348,8 +318,8 @@ static enum error server_init(struct server *server, const struct server_inputs 
     if (server->signal_fd < 0 || server->answer_fd < 0) {
         return ERROR_IO;
     }
-    enum error error = init_limits(server);
-    error = error == ERROR_NONE ? init_access_log(server) : error;
+    enum error error = init_generation(server);
+    error = error == ERROR_NONE ? init_limits(server) : error;
     error = error == ERROR_NONE ? init_loops(server) : error;
     error = error == ERROR_NONE ? init_apps(server) : error;
     error = error == ERROR_NONE ? server_admin_init(server) : error;
@@ -372,7 +342,7 @@ static void server_done(struct server *server)
     }
     apps_free(server->apps);
     listener_limits_done(&server->limits);
-    access_log_free(server->access_log);
+    server_generation_free(server->generation);
     mem_free(server->loop_pointers);
     mem_free(server->loops);
     if (server->signal_fd >= 0) {

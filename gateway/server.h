@@ -14,7 +14,7 @@ struct tls_context;
 
 /* What the master hands on; outlives the server. */
 struct server_inputs {
-    const struct config *config;
+    struct config *config;
     struct endpoints *endpoints; /* the listeners' descriptors become the server's own */
     struct tls_context *tls;     /* NULL: no listener has TLS */
     const struct identity *identity;

@@ -20,6 +20,7 @@
 #include "net/tls_context.h"
 #include "net/transport.h"
 #include "server_admin.h"
+#include "server_generation.h"
 
 /* While draining, connections that became idle since are looked for so often. */
 #define IDLE_AGAIN CLOCK_NS_PER_S
@@ -27,6 +28,8 @@
 /* What the server keeps of a connection: its count in the limits, and the text of its addresses. */
 struct server_client {
     struct loop_grave grave;
+    struct server_loop *server_loop;
+    struct server_generation *generation; /* held: the connection keeps what it began with */
     struct addr peer;
     char text[]; /* client host, server host */
 };
@@ -44,7 +47,8 @@ static bool is_trusted(const struct config *config, const struct addr *addr)
 }
 
 /* Makes the record, which the identity's host slices point into; NULL when memory is out. */
-static struct server_client *client_new(const struct transport *transport,
+static struct server_client *client_new(struct server_loop *server_loop,
+                                        const struct transport *transport,
                                         struct conn_identity *identity)
 {
     char peer[ADDR_TEXT_SIZE], local[ADDR_TEXT_SIZE];
@@ -57,6 +61,8 @@ static struct server_client *client_new(const struct transport *transport,
         return NULL;
     }
     client->grave = (struct loop_grave){0};
+    client->server_loop = server_loop;
+    client->generation = server_generation_hold(server_loop->generation, server_loop->index);
     client->peer = transport->peer;
     memcpy(client->text, peer, peer_length);
     memcpy(client->text + peer_length, local, local_length);
@@ -68,7 +74,10 @@ static struct server_client *client_new(const struct transport *transport,
 
 static void client_free(struct loop_grave *grave)
 {
-    mem_free(LIST_CONTAINER(grave, struct server_client, grave));
+    struct server_client *client = LIST_CONTAINER(grave, struct server_client, grave);
+
+    server_generation_release(client->generation, client->server_loop->index);
+    mem_free(client);
 }
 
 static void fill_tls(struct conn_identity *identity, const struct tls_info *tls)
@@ -88,7 +97,7 @@ static void fill_tls(struct conn_identity *identity, const struct tls_info *tls)
 static void give_up(struct server_loop *server_loop, struct server_client *client)
 {
     listener_connection_closed(&server_loop->server->limits, &client->peer);
-    mem_free(client);
+    client_free(&client->grave);
 }
 
 /* Whether a client speaks HTTP/2 from the first byte: by ALPN, or because nothing else is served
@@ -107,7 +116,7 @@ static void on_preface(struct conn_group *group, struct transport *transport,
 {
     struct server_loop *server_loop = context;
     struct server_client *client = identity->user;
-    const struct config *config = server_loop->server->inputs->config;
+    const struct config *config = client->generation->config;
 
     if (h2_conn_new(group, transport, identity, &config->h2, bytes) != ERROR_NONE) {
         give_up(server_loop, client);
@@ -119,7 +128,8 @@ static void on_accept(void *context, struct transport *transport,
 {
     struct server_loop *server_loop = context;
     struct server *server = server_loop->server;
-    const struct config *config = server->inputs->config;
+    const struct server_generation *generation = server_loop->generation;
+    const struct config *config = generation->config;
     struct addr peer = transport->peer;
     struct conn_identity identity = {
         .client_port = addr_port(&transport->peer),
@@ -129,9 +139,10 @@ static void on_accept(void *context, struct transport *transport,
     };
 
     if (settings->redirect_https) {
-        identity.redirect_port = server->redirect_port;
+        identity.redirect_port = generation->redirect_port;
     }
-    struct server_client *client = server_loop->closed ? NULL : client_new(transport, &identity);
+    struct server_client *client =
+        server_loop->closed ? NULL : client_new(server_loop, transport, &identity);
     if (client == NULL) {
         transport_destroy(transport, true);
         listener_connection_closed(&server->limits, &peer);
@@ -190,7 +201,7 @@ static void on_idle_timer(struct loop_timer *timer)
 
 static void drain(struct server_loop *server_loop)
 {
-    uint64_t idle = server_loop->server->inputs->config->gateway.drain_idle;
+    uint64_t idle = server_loop->generation->config->gateway.drain_idle;
 
     for (size_t i = 0; i < server_loop->listener_count; i++) {
         listener_drain(server_loop->listeners[i]);
@@ -282,9 +293,10 @@ void server_loop_order(struct server_loop *server_loop, enum server_order order)
 
 enum error server_loop_init(struct server_loop *server_loop, struct server *server, unsigned index)
 {
-    const struct config *config = server->inputs->config;
+    const struct config *config = server->generation->config;
 
     server_loop->server = server;
+    server_loop->generation = server->generation;
     server_loop->index = index;
     server_loop->order.deliver = order_deliver;
     server_loop->order.discard = order_discard;
@@ -295,7 +307,7 @@ enum error server_loop_init(struct server_loop *server_loop, struct server *serv
     loop_set_context(server_loop->loop, server_loop);
     loop_timer_init(&server_loop->idle_timer, server_loop->loop, on_idle_timer);
     conn_group_init(&server_loop->group, server_loop->loop, &config->http, &app_handler, NULL);
-    server_loop->group.access_log = server->access_log;
+    server_loop->group.access_log = server->generation->access_log;
     server_loop->group.on_closed = on_closed;
     server_loop->group.on_closed_context = server_loop;
     server_loop->group.on_preface = on_preface;
@@ -330,7 +342,7 @@ static bool exists_once(struct slice bind)
 enum error server_loop_listen(struct server_loop *server_loop)
 {
     struct server *server = server_loop->server;
-    const struct config *config = server->inputs->config;
+    const struct config *config = server->generation->config;
     struct endpoints *endpoints = server->inputs->endpoints;
 
     server_loop->group.handler_context = &server->apps->app_loops[server_loop->index];
@@ -342,7 +354,7 @@ enum error server_loop_listen(struct server_loop *server_loop)
         }
         struct listener *listener =
             listener_new(server_loop->loop, socket, settings, &server->limits,
-                         settings->tls ? server->inputs->tls : NULL, on_accept, server_loop);
+                         settings->tls ? server->generation->tls : NULL, on_accept, server_loop);
         if (listener == NULL) {
             return ERROR_NO_MEMORY;
         }

@@ -27,11 +27,13 @@ enum server_order {
 };
 
 struct server;
+struct server_generation;
 
 struct server_loop {
     struct server *server;
     unsigned index;
     struct loop *loop;
+    struct server_generation *generation; /* the present one, changed while no loop runs */
     pthread_t thread;
     bool thread_started;
     bool closed; /* SERVER_ORDER_CLOSE came: nothing is accepted any more */
@@ -45,11 +47,10 @@ struct server_loop {
 
 struct server {
     const struct server_inputs *inputs;
+    struct server_generation *generation; /* the present one, then older ones that are still used */
     struct listener_limits limits;
     struct apps *apps;
-    struct access_log *access_log; /* NULL: off */
-    struct admin *admin;           /* NULL: none */
-    unsigned redirect_port;        /* of the first listener with TLS; 0: none */
+    struct admin *admin; /* NULL: none */
     struct server_loop *loops;
     struct loop **loop_pointers; /* for apps_new and listener_deal */
     unsigned loop_count;

@@ -23,7 +23,7 @@ static void app_row(struct app *app, struct admin_table *table)
     {
         in_flight += atomic_load_explicit(&worker->in_flight, memory_order_relaxed);
     }
-    admin_table_text(table, app->settings->name);
+    admin_table_text(table, slice_from(app->name));
     admin_table_number(table, atomic_load_explicit(&app->ready_workers, memory_order_relaxed));
     admin_table_number(table, app->workers.length);
     admin_table_number(table, in_flight);
@@ -40,7 +40,7 @@ static void worker_row(const struct app *app, const struct worker *worker, uint6
 {
     bool stuck = atomic_load_explicit(&worker->unresponsive, memory_order_relaxed);
 
-    admin_table_text(table, app->settings->name);
+    admin_table_text(table, slice_from(app->name));
     admin_table_number(table, (uint64_t)worker->pid);
     admin_table_number(table, !worker->pid_from_kernel);
     admin_table_text(
@@ -58,20 +58,30 @@ static void worker_row(const struct app *app, const struct worker *worker, uint6
     admin_table_text(table, slice_from(worker->version));
 }
 
+static void rows_of_app(struct app *app, enum admin_view view, uint64_t now,
+                        struct admin_table *table)
+{
+    if (view == ADMIN_APPS) {
+        app_row(app, table);
+        return;
+    }
+    LIST_EACH(worker_list, &app->workers, struct worker, worker)
+    {
+        worker_row(app, worker, now, table);
+    }
+}
+
 void admin_rows_of_apps(const struct apps *apps, enum admin_view view, struct admin_table *table)
 {
     uint64_t now = clock_now();
 
-    for (size_t i = 0; i < apps->settings.app_count; i++) {
-        struct app *app = &apps->apps[i];
-        if (view == ADMIN_APPS) {
-            app_row(app, table);
-            continue;
-        }
-        LIST_EACH(worker_list, &app->workers, struct worker, worker)
-        {
-            worker_row(app, worker, now, table);
-        }
+    for (size_t i = 0; i < apps->settings->app_count; i++) {
+        rows_of_app(apps->apps[i], view, now, table);
+    }
+    /* What is no longer configured is seen until its last request has ended. */
+    LIST_EACH(app_list, &apps->retired, struct app, app)
+    {
+        rows_of_app(app, view, now, table);
     }
 }
 
@@ -79,10 +89,10 @@ bool admin_apps_ready(const struct apps *apps, struct strbuf *why)
 {
     bool ready = true;
 
-    for (size_t i = 0; i < apps->settings.app_count; i++) {
-        if (atomic_load_explicit(&apps->apps[i].ready_workers, memory_order_relaxed) == 0) {
-            strbuf_printf(why, "app %.*s has no ready worker\n",
-                          SLICE_PRINT(apps->apps[i].settings->name));
+    for (size_t i = 0; i < apps->settings->app_count; i++) {
+        const struct app *app = apps->apps[i];
+        if (atomic_load_explicit(&app->ready_workers, memory_order_relaxed) == 0) {
+            strbuf_printf(why, "app %s has no ready worker\n", app->name);
             ready = false;
         }
     }

@@ -79,9 +79,9 @@ static enum frame_error judge_hello(const struct app *app, const struct hello *h
                  FRAME_PROTOCOL_VERSION, hello->proto_min, hello->proto_max);
         return FRAME_ERROR_VERSION;
     }
-    if (hello->app.length > 0 && !slice_equal(hello->app, app->settings->name)) {
-        snprintf(text, size, "this socket belongs to app '%.*s', not to '%.*s'",
-                 SLICE_PRINT(app->settings->name), SLICE_PRINT(hello->app));
+    if (hello->app.length > 0 && !slice_equal(hello->app, slice_from(app->name))) {
+        snprintf(text, size, "this socket belongs to app '%s', not to '%.*s'", app->name,
+                 SLICE_PRINT(hello->app));
         return FRAME_ERROR_UNKNOWN_APP;
     }
     if (hello->channel_index >= apps->loop_count) {
@@ -89,9 +89,10 @@ static enum frame_error judge_hello(const struct app *app, const struct hello *h
                  hello->channel_index, apps->loop_count);
         return FRAME_ERROR_PROTOCOL;
     }
-    if (atomic_load_explicit(&apps->links, memory_order_relaxed) >= apps->settings.ipc->max_links) {
+    if (atomic_load_explicit(&apps->links, memory_order_relaxed) >=
+        apps->settings->ipc->max_links) {
         snprintf(text, size, "the gateway has no room for another link (ipc.max_links = %u)",
-                 apps->settings.ipc->max_links);
+                 apps->settings->ipc->max_links);
         return FRAME_ERROR_FULL;
     }
     struct slice token = worker == NULL
@@ -128,8 +129,7 @@ static void on_hello(void *context, struct ipc_link *link)
     struct worker *worker = find_instance(app, hello);
     enum frame_error code = judge_hello(app, hello, worker, text, sizeof text);
     if (code != FRAME_ERROR_NO_ERROR) {
-        log_warning("app", "%.*s: refused worker %d: %s", SLICE_PRINT(app->settings->name),
-                    (int)link->pid, text);
+        log_warning("app", "%s: refused worker %d: %s", app->name, (int)link->pid, text);
         ipc_link_refuse(link, code, text);
         return;
     }
@@ -153,99 +153,31 @@ static void on_hello(void *context, struct ipc_link *link)
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */
 
-static enum error make_app(struct apps *apps, size_t index)
+struct app *app_new(struct apps *apps, const struct app_settings *settings, int socket)
 {
-    struct app *app = &apps->apps[index];
+    struct app *app = mem_calloc(1, sizeof *app);
+    if (app == NULL) {
+        return NULL;
+    }
     app->magic = APP_MAGIC;
     app->apps = apps;
-    app->settings = &apps->settings.apps[index];
+    app->settings = settings;
+    app->socket = socket;
+    REQUIRE(settings->name.length < sizeof app->name);
+    memcpy(app->name, settings->name.data, settings->name.length);
     worker_list_init(&app->workers);
     pthread_mutex_init(&app->error_lock, NULL);
     app->pools = mem_calloc(apps->loop_count, sizeof app->pools[0]);
-    if (app->pools == NULL) {
-        return ERROR_NO_MEMORY;
-    }
-    for (unsigned i = 0; i < apps->loop_count; i++) {
+    bool failed = app->pools == NULL;
+    for (unsigned i = 0; i < apps->loop_count && !failed; i++) {
         app->pools[i] = pool_new(app, &apps->app_loops[i]);
-        if (app->pools[i] == NULL) {
-            return ERROR_NO_MEMORY;
-        }
-        apps->app_loops[i].pools[index] = app->pools[i];
-    }
-    return ERROR_NONE;
-}
-
-struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
-                      unsigned loop_count)
-{
-    struct apps *apps = mem_calloc(1, sizeof *apps);
-    if (apps == NULL) {
-        return NULL;
-    }
-    apps->magic = APPS_MAGIC;
-    apps->settings = *settings;
-    apps->loops = loops;
-    apps->loop_count = loop_count;
-    random_bytes(apps->gateway_instance, sizeof apps->gateway_instance);
-    apps->apps = mem_calloc(settings->app_count, sizeof apps->apps[0]);
-    apps->app_loops = mem_calloc(loop_count, sizeof apps->app_loops[0]);
-    bool failed = apps->apps == NULL || apps->app_loops == NULL;
-    for (unsigned i = 0; i < loop_count && !failed; i++) {
-        struct app_loop *app_loop = &apps->app_loops[i];
-        app_loop->apps = apps;
-        app_loop->loop = loops[i];
-        app_loop->index = i;
-        strbuf_init(&app_loop->head);
-        idmap_init(&app_loop->conns);
-        app_loop->pools = mem_calloc(settings->app_count, sizeof app_loop->pools[0]);
-        app_loop->websockets = mem_calloc(1, sizeof *app_loop->websockets);
-        failed = app_loop->pools == NULL || app_loop->websockets == NULL;
-        if (!failed) {
-            forward_ws_list_init(app_loop->websockets);
-        }
-    }
-    for (size_t i = 0; i < settings->app_count && !failed; i++) {
-        failed = make_app(apps, i) != ERROR_NONE;
+        failed = app->pools[i] == NULL;
     }
     if (failed) {
-        apps_free(apps);
+        app_free(app);
         return NULL;
     }
-    return apps;
-}
-
-enum error apps_start(struct apps *apps)
-{
-    REQUIRE_OBJECT(apps, APPS_MAGIC);
-    for (size_t i = 0; i < apps->settings.app_count; i++) {
-        struct app *app = &apps->apps[i];
-        app->acceptor = ipc_acceptor_new(apps->loops[0], apps->settings.sockets[i],
-                                         apps->settings.ipc, app->settings->allow_uids,
-                                         app->settings->allow_uid_count, on_hello, app);
-        if (app->acceptor == NULL) {
-            return ERROR_NO_MEMORY;
-        }
-    }
-    return ERROR_NONE;
-}
-
-void apps_drain_loop(struct apps *apps, unsigned loop_index)
-{
-    REQUIRE_OBJECT(apps, APPS_MAGIC);
-    forward_ws_drain_loop(&apps->app_loops[loop_index]);
-}
-
-void apps_stop_loop(struct apps *apps, unsigned loop_index)
-{
-    REQUIRE_OBJECT(apps, APPS_MAGIC);
-    for (size_t i = 0; i < apps->settings.app_count; i++) {
-        struct app *app = &apps->apps[i];
-        if (loop_index == 0 && app->acceptor != NULL) {
-            ipc_acceptor_free(app->acceptor);
-            app->acceptor = NULL;
-        }
-        pool_stop(app->pools[loop_index]);
-    }
+    return app;
 }
 
 /* Those whose last link never came to its loop, or whose news did not come to loop 0 any more: that mail has the reference then. */
@@ -260,22 +192,128 @@ static void drop_workers(struct app *app)
     }
 }
 
+void app_free(struct app *app)
+{
+    if (app == NULL) {
+        return;
+    }
+    REQUIRE_OBJECT(app, APP_MAGIC);
+    REQUIRE(app->acceptor == NULL);
+    for (unsigned i = 0; app->pools != NULL && i < app->apps->loop_count; i++) {
+        pool_free(app->pools[i]);
+    }
+    mem_free(app->pools);
+    drop_workers(app);
+    pthread_mutex_destroy(&app->error_lock);
+    app->magic = MAGIC_FREED;
+    mem_free(app);
+}
+
+static enum error init_app_loop(struct apps *apps, unsigned index)
+{
+    struct app_loop *app_loop = &apps->app_loops[index];
+    app_loop->apps = apps;
+    app_loop->settings = apps->settings;
+    app_loop->loop = apps->loops[index];
+    app_loop->index = index;
+    strbuf_init(&app_loop->head);
+    idmap_init(&app_loop->conns);
+    app_loop->pools = mem_calloc(1, sizeof *app_loop->pools);
+    app_loop->websockets = mem_calloc(1, sizeof *app_loop->websockets);
+    if (app_loop->pools == NULL || app_loop->websockets == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    pool_list_init(app_loop->pools);
+    forward_ws_list_init(app_loop->websockets);
+    return ERROR_NONE;
+}
+
+struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
+                      unsigned loop_count)
+{
+    struct apps *apps = mem_calloc(1, sizeof *apps);
+    if (apps == NULL) {
+        return NULL;
+    }
+    apps->magic = APPS_MAGIC;
+    apps->settings = settings;
+    apps->loops = loops;
+    apps->loop_count = loop_count;
+    app_list_init(&apps->retired);
+    random_bytes(apps->gateway_instance, sizeof apps->gateway_instance);
+    apps->apps = mem_calloc(settings->app_count, sizeof apps->apps[0]);
+    apps->app_loops = mem_calloc(loop_count, sizeof apps->app_loops[0]);
+    bool failed = apps->apps == NULL || apps->app_loops == NULL;
+    for (unsigned i = 0; i < loop_count && !failed; i++) {
+        failed = init_app_loop(apps, i) != ERROR_NONE;
+    }
+    for (size_t i = 0; i < settings->app_count && !failed; i++) {
+        int socket = settings->sockets != NULL ? settings->sockets[i] : -1;
+        apps->apps[i] = app_new(apps, &settings->apps[i], socket);
+        failed = apps->apps[i] == NULL;
+        for (unsigned k = 0; k < loop_count && !failed; k++) {
+            pool_list_append(apps->app_loops[k].pools, apps->apps[i]->pools[k]);
+        }
+    }
+    if (failed) {
+        apps_free(apps);
+        return NULL;
+    }
+    return apps;
+}
+
+enum error app_accept(struct app *app)
+{
+    struct apps *apps = app->apps;
+    app->acceptor =
+        ipc_acceptor_new(apps->loops[0], app->socket, apps->settings->ipc,
+                         app->settings->allow_uids, app->settings->allow_uid_count, on_hello, app);
+    return app->acceptor != NULL ? ERROR_NONE : ERROR_NO_MEMORY;
+}
+
+enum error apps_start(struct apps *apps)
+{
+    REQUIRE_OBJECT(apps, APPS_MAGIC);
+    for (size_t i = 0; i < apps->settings->app_count; i++) {
+        enum error error = app_accept(apps->apps[i]);
+        if (error != ERROR_NONE) {
+            return error;
+        }
+    }
+    return ERROR_NONE;
+}
+
+void apps_drain_loop(struct apps *apps, unsigned loop_index)
+{
+    REQUIRE_OBJECT(apps, APPS_MAGIC);
+    forward_ws_drain_loop(&apps->app_loops[loop_index]);
+}
+
+void apps_stop_loop(struct apps *apps, unsigned loop_index)
+{
+    REQUIRE_OBJECT(apps, APPS_MAGIC);
+    LIST_EACH(pool_list, apps->app_loops[loop_index].pools, struct pool, pool)
+    {
+        if (loop_index == 0 && pool->app->acceptor != NULL) {
+            ipc_acceptor_free(pool->app->acceptor);
+            pool->app->acceptor = NULL;
+        }
+        pool_stop(pool);
+    }
+}
+
 void apps_free(struct apps *apps)
 {
     if (apps == NULL) {
         return;
     }
     REQUIRE_OBJECT(apps, APPS_MAGIC);
-    for (size_t i = 0; apps->apps != NULL && i < apps->settings.app_count; i++) {
-        struct app *app = &apps->apps[i];
-        for (unsigned k = 0; app->pools != NULL && k < apps->loop_count; k++) {
-            pool_free(app->pools[k]);
-        }
-        mem_free(app->pools);
-        if (app->magic == APP_MAGIC) {
-            drop_workers(app);
-            pthread_mutex_destroy(&app->error_lock);
-        }
+    for (size_t i = 0; apps->apps != NULL && i < apps->settings->app_count; i++) {
+        app_free(apps->apps[i]);
+    }
+    struct app *retired;
+    while ((retired = app_list_pop(&apps->retired)) != NULL) {
+        app_free(retired);
     }
     for (unsigned i = 0; apps->app_loops != NULL && i < apps->loop_count; i++) {
         strbuf_done(&apps->app_loops[i].head);
@@ -294,8 +332,9 @@ void app_loop_conn_closed(struct app_loop *app_loop, struct conn *conn)
     if (conn->wire_id == 0) {
         return;
     }
-    for (size_t i = 0; i < app_loop->apps->settings.app_count; i++) {
-        LIST_EACH(pool_link_list, &app_loop->pools[i]->links, struct pool_link, link)
+    LIST_EACH(pool_list, app_loop->pools, struct pool, pool)
+    {
+        LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
         {
             channel_conn_end(link->channel, conn->wire_id);
         }
@@ -333,7 +372,7 @@ static void dump_worker(const struct worker *worker, struct strbuf *out)
 static void dump_app(struct app *app, struct strbuf *out)
 {
     strbuf_append_text(out, "{\"name\":\"");
-    strbuf_append_json(out, app->settings->name);
+    strbuf_append_json(out, slice_from(app->name));
     strbuf_append_text(out, "\",\"socket\":\"");
     strbuf_append_json(out, app->settings->socket);
     strbuf_printf(out, "\",\"ready\":%u,\"waiting\":%u,\"last_error\":\"",
@@ -356,9 +395,9 @@ static void dump_app(struct app *app, struct strbuf *out)
 void apps_dump(const struct apps *apps, struct strbuf *out)
 {
     strbuf_append_char(out, '[');
-    for (size_t i = 0; i < apps->settings.app_count; i++) {
+    for (size_t i = 0; i < apps->settings->app_count; i++) {
         strbuf_append_text(out, i == 0 ? "" : ",");
-        dump_app(&apps->apps[i], out);
+        dump_app(apps->apps[i], out);
     }
     strbuf_append_char(out, ']');
 }

@@ -9,57 +9,55 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "app/router.h"
-#include "app/settings.h"
+#include "app/apps_settings.h"
 #include "app/worker.h"
 #include "base/idmap.h"
 #include "base/strbuf.h"
 #include "http/conn.h"
-#include "ipc/settings.h"
-#include "ws/ws_settings.h"
 
 struct apps;
 struct forward_ws_list;
 struct pool;
+struct pool_list;
+
+/* What becomes of an app that is no longer configured. */
+struct app_retirement {
+    struct list_node in_apps;
+    uint64_t since;              /* 0: it is configured */
+    bool doomed;                 /* nothing uses it any more */
+    struct app_settings kept;    /* what its settings were */
+    _Atomic unsigned busy_loops; /* at the last sweep */
+};
 
 struct app {
     uint32_t magic;
     struct apps *apps;
-    const struct app_settings *settings;
-    struct ipc_acceptor *acceptor; /* loop 0 */
-    struct worker_list workers;    /* loop 0 */
-    _Atomic uint32_t waiting;      /* queued requests, all loops */
+    char name[65];
+    const struct app_settings
+        *settings; /* in the present configuration; changed while no loop runs (apps_commit) */
+    int socket;    /* the server's; where workers are accepted from */
+    struct app_retirement retirement; /* app_reload.c's */
+    struct ipc_acceptor *acceptor;    /* loop 0 */
+    struct worker_list workers;       /* loop 0 */
+    _Atomic uint32_t waiting;         /* queued requests, all loops */
     _Atomic uint32_t ready_workers;
     struct pool **pools;        /* one per loop */
     pthread_mutex_t error_lock; /* of last_error: written once per failed worker, read by status */
     char last_error[4096];
 };
 
-/* Everything that the server hands over; it outlives the apps. */
-struct apps_settings {
-    const struct app_settings *apps;
-    const int *sockets; /* bound listening sockets, one per app; not owned */
-    size_t app_count;
-    struct router router;
-    const struct ipc_settings *ipc;
-    const struct http_settings *http;
-    const struct ws_settings *ws; /* NULL: no WebSockets */
-    struct slice server_cert_pem; /* of the default certificate; empty: none */
-    struct proxy_headers_settings proxy_headers;
-    /* Whether an address as text belongs to a trusted proxy ([proxy_headers] trusted). */
-    bool (*trusted)(const void *context, struct slice host);
-    const void *trusted_context;
-};
+LIST_DEFINE(app_list, struct app, retirement.in_apps);
 
 /* One loop's view: the context of app_handler. */
 struct app_loop {
     struct apps *apps;
     struct loop *loop;
     unsigned index;
-    struct strbuf head;                 /* scratch for REQUEST heads */
-    struct pool **pools;                /* pools[i]: app i in this loop */
-    char body[16384];                   /* scratch for body bytes */
-    struct forward_ws_list *websockets; /* owned */
+    const struct apps_settings *settings; /* the present ones */
+    struct strbuf head;                   /* scratch for REQUEST heads */
+    struct pool_list *pools;              /* of all apps in this loop, retired ones too; owned */
+    char body[16384];                     /* scratch for body bytes */
+    struct forward_ws_list *websockets;   /* owned */
     bool draining;
     struct idmap conns; /* connections that were announced by CONN, by conn->wire_id */
     uint32_t last_conn;
@@ -67,17 +65,19 @@ struct app_loop {
 
 struct apps {
     uint32_t magic;
-    struct apps_settings settings;
+    const struct apps_settings *settings; /* the present ones */
     unsigned loop_count;
     struct loop **loops;
     struct app_loop *app_loops;
-    struct app *apps;
+    struct app **apps;       /* settings->app_count, in their order */
+    struct app_list retired; /* no longer configured, but not done yet */
     uint8_t gateway_instance[16];
     _Atomic uint32_t links;
     bool draining;
 };
 
-/* Makes apps and pools for these loops (not running yet, or in each one's thread); starts no acceptor. `settings` is copied. NULL: no memory. */
+/* Makes apps and pools for these loops (not running yet, or in each one's thread); starts no acceptor. `settings` stays in place
+ * for as long as it is the present one. NULL: no memory. */
 struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
                       unsigned loop_count) MUST_CHECK;
 /* Starts accepting workers; in loop 0's thread. */
@@ -88,6 +88,12 @@ void apps_drain_loop(struct apps *apps, unsigned loop_index);
  * loop's thread with its index; loop 0 also stops the acceptors. Memory goes by apps_free when all loops have ended. */
 void apps_stop_loop(struct apps *apps, unsigned loop_index);
 void apps_free(struct apps *apps);
+
+/* For app_reload.c: one app with its pools, in no list yet, and its end. NULL: no memory. */
+struct app *app_new(struct apps *apps, const struct app_settings *settings, int socket) MUST_CHECK;
+void app_free(struct app *app);
+/* For app_reload.c: starts accepting workers; in loop 0's thread. */
+enum error app_accept(struct app *app) MUST_CHECK;
 
 /* For app/ itself: a worker's last link has closed (any loop): loop 0 takes it off the registry. */
 void app_worker_left(struct worker *worker);

@@ -18,7 +18,7 @@
 
 static const struct http_settings *http_settings(const struct forward *forward)
 {
-    return forward->app_loop->apps->settings.http;
+    return forward->settings->http;
 }
 
 /* --- end ------------------------------------------------------------------------------------------------------------------ */
@@ -30,6 +30,7 @@ static void free_forward(struct loop_grave *grave)
     forward->magic = MAGIC_FREED;
     METRIC_DECREMENT(forwards);
     forward_ws_free(forward->ws);
+    apps_settings_release(forward->settings, forward->app_loop->index);
     mem_free(forward);
 }
 
@@ -161,10 +162,11 @@ static enum error announce_tls(struct forward *forward, struct pool_link *link, 
 {
     struct conn *conn = forward->exchange->conn;
     const struct conn_identity *identity = &conn->identity;
-    const struct apps_settings *settings = &forward->app_loop->apps->settings;
+    const struct apps_settings *settings = forward->settings;
     *ret_id = 0;
-    if (!identity->secure || (identity->client_chain_pem.length == 0 &&
-                              slice_equal(identity->server_cert_pem, settings->server_cert_pem))) {
+    if (!identity->secure ||
+        (identity->client_chain_pem.length == 0 &&
+         slice_equal(identity->server_cert_pem, link->settings->server_cert_pem))) {
         return ERROR_NONE;
     }
     enum error error = conn_wire_id(forward->app_loop, conn);
@@ -187,7 +189,7 @@ static enum error write_head(struct forward *forward, struct pool_link *link)
 {
     const struct exchange *exchange = forward->exchange;
     const struct conn *conn = exchange->conn;
-    const struct apps_settings *settings = &forward->app_loop->apps->settings;
+    const struct apps_settings *settings = forward->settings;
     struct strbuf *head = &forward->app_loop->head;
     struct proxy_identity proxied;
     proxy_headers_resolve(settings, conn, &exchange->request, &proxied);
@@ -229,8 +231,8 @@ static struct slice inline_body(struct forward *forward, bool expect)
 {
     struct app_loop *app_loop = forward->app_loop;
     size_t most = sizeof app_loop->body;
-    uint32_t window = app_loop->apps->settings.ipc->window;
-    uint32_t frame_room = app_loop->apps->settings.ipc->max_frame;
+    uint32_t window = forward->settings->ipc->window;
+    uint32_t frame_room = forward->settings->ipc->max_frame;
     size_t head = app_loop->head.length;
     if (most > window - FRAME_DATA_OVERHEAD) {
         most = window - FRAME_DATA_OVERHEAD;
@@ -307,7 +309,7 @@ static void on_place(struct pool_waiter *waiter, struct pool_link *link)
     if (write_head(forward, link) != ERROR_NONE) {
         pool_release(link);
         forward_fail(forward, END_NO_MEMORY, "no memory to place the request");
-    } else if (forward->app_loop->head.length > forward->app_loop->apps->settings.ipc->max_frame) {
+    } else if (forward->app_loop->head.length > forward->settings->ipc->max_frame) {
         pool_release(link);
         METRIC_INCREMENT(limit_header_block);
         forward_over(forward);
@@ -342,6 +344,7 @@ void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct 
     METRIC_INCREMENT(forwards);
     forward->magic = FORWARD_MAGIC;
     forward->app_loop = app_loop;
+    forward->settings = apps_settings_hold(app_loop->settings, app_loop->index);
     forward->exchange = exchange;
     forward->route = route;
     forward->replayable = true;
@@ -354,7 +357,7 @@ void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct 
         forward_ws_list_append(app_loop->websockets, ws);
     }
     loop_timer_init(&forward->timer, app_loop->loop, on_timer);
-    exchange->app_name = pool->app->settings->name;
+    exchange->app_name = arena_copy(&exchange->arena, slice_from(pool->app->name));
     exchange_worker_attach(exchange, forward);
     pool_wait(pool, &forward->waiter, pool->app->settings->queue_timeout, false);
     if (http_settings(forward)->request_deadline != 0) {

@@ -21,6 +21,7 @@ struct forward {
     uint32_t magic;
     enum forward_phase phase;
     struct app_loop *app_loop;
+    const struct apps_settings *settings; /* held: those of the time when it began */
     struct exchange *exchange;
     const struct route_settings *route; /* NULL: none */
     struct forward_ws *ws;              /* NULL: an HTTP request */

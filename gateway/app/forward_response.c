@@ -116,7 +116,7 @@ static enum error on_head(void *user, unsigned status, struct slice bytes, bool 
     }
     if (end) {
         finish(forward);
-    } else if (forward->app_loop->apps->settings.http->response_idle != 0) {
+    } else if (forward->settings->http->response_idle != 0) {
         forward_set_timer(forward);
     }
     return ERROR_NONE;
@@ -197,7 +197,7 @@ static void on_sendable(void *user, uint32_t room)
     forward->sent += length;
     forward->end_sent = end;
     exchange_request_taken(exchange, length);
-    if (forward->sent > forward->app_loop->apps->settings.ipc->window) {
+    if (forward->sent > forward->settings->ipc->window) {
         forward->replayable = false;
     }
     if (!forward->replayable) {

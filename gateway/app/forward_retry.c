@@ -48,9 +48,8 @@ static enum metric judge(struct forward *forward, const struct channel_gone *gon
     forward->workers_lost++;
     if (forward->workers_lost >= POISON_WORKERS) {
         METRIC_INCREMENT(requests_poisonous);
-        log_error("app", "%.*s: a request cost %u workers: %.*s %.*s",
-                  SLICE_PRINT(pool->app->settings->name), forward->workers_lost,
-                  SLICE_PRINT(forward->exchange->request.method),
+        log_error("app", "%s: a request cost %u workers: %.*s %.*s", pool->app->name,
+                  forward->workers_lost, SLICE_PRINT(forward->exchange->request.method),
                   SLICE_PRINT(forward->exchange->request.raw_path));
         return METRIC_COUNT;
     }
@@ -67,7 +66,7 @@ static enum metric judge(struct forward *forward, const struct channel_gone *gon
 static uint64_t fresh_timeout(const struct forward *forward)
 {
     uint64_t timeout = forward->waiter.pool->app->settings->queue_timeout;
-    uint64_t deadline = forward->app_loop->apps->settings.http->request_deadline;
+    uint64_t deadline = forward->settings->http->request_deadline;
     timeout = forward->waited < timeout ? timeout - forward->waited : 0;
     if (deadline != 0) {
         uint64_t age = loop_now(forward->app_loop->loop) - forward->exchange->started_at;

@@ -14,11 +14,6 @@
 #include "http/respond.h"
 #include "ws/ws_handshake.h"
 
-static const struct ws_settings *ws_settings(const struct app_loop *app_loop)
-{
-    return app_loop->apps->settings.ws;
-}
-
 static void on_timer(struct loop_timer *timer);
 
 /* --- handshake -------------------------------------------------------------------------------------------------------------- */
@@ -38,12 +33,13 @@ static void refuse(struct exchange *exchange, enum ws_verdict verdict, const cha
 void forward_ws_start(struct app_loop *app_loop, struct exchange *exchange, struct pool *pool,
                       const struct route_settings *route)
 {
+    const struct ws_settings *settings = app_loop->settings->ws;
     const char *text = "";
-    if (ws_settings(app_loop) == NULL) {
+    if (settings == NULL) {
         exchange_client_fail(exchange, END_NO_WEBSOCKET, SLICE("WebSockets are off"));
         return;
     }
-    enum ws_verdict verdict = ws_handshake_judge(&exchange->request, ws_settings(app_loop), &text);
+    enum ws_verdict verdict = ws_handshake_judge(&exchange->request, settings, &text);
     if (verdict != WS_VERDICT_GOOD) {
         refuse(exchange, verdict, text);
         return;
@@ -53,7 +49,7 @@ void forward_ws_start(struct app_loop *app_loop, struct exchange *exchange, stru
         exchange_client_fail(exchange, END_NO_MEMORY, SLICE("no memory for the WebSocket"));
         return;
     }
-    ws->deflate = ws_deflate_negotiate(&exchange->request, ws_settings(app_loop));
+    ws->deflate = ws_deflate_negotiate(&exchange->request, settings);
     loop_timer_init(&ws->timer, app_loop->loop, on_timer);
     forward_start(app_loop, exchange, pool, route, ws);
 }
@@ -118,7 +114,7 @@ enum error forward_ws_on_accept(void *user, struct slice accept)
     forward->phase = FORWARD_ANSWERED;
     loop_timer_clear(&forward->timer); /* no deadline holds for an open WebSocket */
     ws->accepted = true;
-    ws_session_init(&ws->session, ws_settings(app_loop), &ws->deflate, forward_ws_write, ws);
+    ws_session_init(&ws->session, forward->settings->ws, &ws->deflate, forward_ws_write, ws);
     METRIC_INCREMENT(websockets);
     ws->heard_at = loop_now(app_loop->loop);
     if (app_loop->draining) {
@@ -298,7 +294,7 @@ void forward_ws_drain_link(struct app_loop *app_loop, const struct pool_link *li
 /* When the timer is needed next; UINT64_MAX: not. */
 static uint64_t next_time(const struct forward_ws *ws)
 {
-    const struct ws_settings *settings = ws_settings(ws->forward->app_loop);
+    const struct ws_settings *settings = ws->forward->settings->ws;
     if (ws->closing) {
         return ws->close_at + settings->close_timeout;
     }

@@ -11,8 +11,7 @@ static void note_client(const struct app_loop *app_loop, struct exchange *exchan
 {
     struct proxy_identity proxied;
     if (exchange->conn->identity.trusted_proxy) {
-        proxy_headers_resolve(&app_loop->apps->settings, exchange->conn, &exchange->request,
-                              &proxied);
+        proxy_headers_resolve(app_loop->settings, exchange->conn, &exchange->request, &proxied);
         exchange->client_host = proxied.identity.client_host;
     }
 }
@@ -21,7 +20,7 @@ static void on_head(struct exchange *exchange)
 {
     struct app_loop *app_loop = exchange->conn->group->handler_context;
     note_client(app_loop, exchange);
-    const struct router *router = &app_loop->apps->settings.router;
+    const struct router *router = &app_loop->settings->router;
     const struct route_settings *route = router_match(router, &exchange->request);
     size_t app = route != NULL              ? route->app
                  : router->route_count == 0 ? router->only_app
@@ -31,12 +30,13 @@ static void on_head(struct exchange *exchange)
         exchange_client_fail(exchange, END_NO_ROUTE, SLICE("no route matches"));
         return;
     }
-    REQUIRE(app < app_loop->apps->settings.app_count);
+    REQUIRE(app < app_loop->settings->app_count);
+    struct pool *pool = app_loop->apps->apps[app]->pools[app_loop->index];
     if (exchange->request.kind == REQUEST_WEBSOCKET) {
-        forward_ws_start(app_loop, exchange, app_loop->pools[app], route);
+        forward_ws_start(app_loop, exchange, pool, route);
         return;
     }
-    forward_start(app_loop, exchange, app_loop->pools[app], route, NULL);
+    forward_start(app_loop, exchange, pool, route, NULL);
 }
 
 static void on_body(struct exchange *exchange)

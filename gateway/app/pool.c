@@ -476,6 +476,21 @@ void pool_stop(struct pool *pool)
     pool_links_close(pool, again);
 }
 
+bool pool_retire(struct pool *pool)
+{
+    REQUIRE_OBJECT(pool, POOL_MAGIC);
+    if (atomic_load(&pool->app->waiting) > 0 || !pool_waiter_list_empty(&pool->arrivals)) {
+        return false;
+    }
+    pool_links_retire(pool);
+    if (!pool_link_list_empty(&pool->links)) {
+        return false;
+    }
+    loop_timer_clear(&pool->retry_timer);
+    loop_unmark_dirty(pool->loop, &pool->dirty);
+    return true;
+}
+
 void pool_free(struct pool *pool)
 {
     if (pool != NULL) {

@@ -22,7 +22,9 @@ struct pool_link {
     struct worker *worker;   /* holds a reference */
     struct channel *channel; /* NULL until attached in its loop */
     struct list_node in_pool;
-    bool ready;
+    const struct apps_settings
+        *settings; /* held: those that its worker was told of; NULL until attached */
+    bool ready, told_to_go;
     struct mail attach; /* carries it to its loop */
     struct ipc_link *incoming;
     struct loop_grave grave;
@@ -53,6 +55,7 @@ LIST_DEFINE(pool_waiter_list, struct pool_waiter, in_pool);
 
 struct pool {
     uint32_t magic;
+    struct list_node in_loop;
     struct app *app;
     struct app_loop *app_loop;
     struct loop *loop;
@@ -71,11 +74,16 @@ struct pool {
     bool stopped;
 };
 
+LIST_DEFINE(pool_list, struct pool, in_loop);
+
 /* Makes an empty pool. NULL: no memory. */
 struct pool *pool_new(struct app *app, struct app_loop *app_loop) MUST_CHECK;
 /* Closes its links and expires its waiters (END_SHUTDOWN). A second call does not wait for links that take nothing. */
 void pool_stop(struct pool *pool);
 void pool_free(struct pool *pool);
+/* For an app that is no longer configured: once nobody waits, its links are told to go (channel GOAWAY); open streams go on. True: nothing
+ * is left in it, and nothing of it is marked for this loop's flush. In the pool's loop; again and again. */
+bool pool_retire(struct pool *pool);
 
 /* Makes the waiter wait from now on; it is placed, or told that it cannot be, in this turn's flush at the earliest. `again`: it was with
  * a worker before and is placed by the age that it has, which is in general at the head of the queue. */

@@ -48,8 +48,7 @@ void worker_lost(struct worker *worker, const char *why)
         return;
     }
     METRIC_INCREMENT(workers_lost);
-    log_warning("app", "%.*s: worker %d lost: %s", SLICE_PRINT(worker->app->settings->name),
-                (int)worker->pid, why);
+    log_warning("app", "%s: worker %d lost: %s", worker->app->name, (int)worker->pid, why);
     worker_set_state(worker, WORKER_GONE);
     const struct apps *apps = worker->app->apps;
     for (unsigned i = 0; i < apps->loop_count; i++) {
@@ -87,6 +86,19 @@ void pool_links_close(struct pool *pool, bool now)
     }
 }
 
+void pool_links_retire(struct pool *pool)
+{
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        if (!link->told_to_go) {
+            link->told_to_go = true;
+            worker_set_state(link->worker, WORKER_DRAINING);
+            forward_ws_drain_link(pool->app_loop, link);
+            channel_goaway(link->channel, FRAME_ERROR_DRAINING); /* SPEC R95 */
+        }
+    }
+}
+
 /* --- the channel's news --------------------------------------------------------------------------------------------------- */
 
 static void on_ready(struct channel *channel, void *owner)
@@ -98,9 +110,9 @@ static void on_ready(struct channel *channel, void *owner)
     uint32_t ready = atomic_fetch_add_explicit(&worker->ready_links, 1, memory_order_acq_rel) + 1;
     if (ready >= worker->app->apps->loop_count && worker_get_state(worker) == WORKER_STARTING) {
         worker_set_state(worker, WORKER_READY);
-        log_info("app", "%.*s: worker %d ready (generation %s, %s)",
-                 SLICE_PRINT(worker->app->settings->name), (int)worker->pid,
-                 worker->generation[0] != '\0' ? worker->generation : "none", worker->python);
+        log_info("app", "%s: worker %d ready (generation %s, %s)", worker->app->name,
+                 (int)worker->pid, worker->generation[0] != '\0' ? worker->generation : "none",
+                 worker->python);
         kick_all(worker->app);
     } else {
         look_again(link); /* dialled again: who waits in this loop may have waited for it */
@@ -114,8 +126,8 @@ static void on_goaway(struct channel *channel, void *owner, enum frame_error cod
     (void)code;
     look_again(link);
     if (worker_set_state(link->worker, WORKER_DRAINING) == WORKER_READY) {
-        log_info("app", "%.*s: worker %d is going away",
-                 SLICE_PRINT(link->worker->app->settings->name), (int)link->worker->pid);
+        log_info("app", "%s: worker %d is going away", link->worker->app->name,
+                 (int)link->worker->pid);
     }
     forward_ws_drain_link(link->pool->app_loop, link);
 }
@@ -139,8 +151,7 @@ static void on_lag(struct channel *channel, void *owner, uint64_t lag)
         atomic_store_explicit(&worker->lag_ns, lag, memory_order_relaxed);
     }
     if (stuck != before) {
-        log_warning("app", "%.*s: worker %d %s", SLICE_PRINT(worker->app->settings->name),
-                    (int)worker->pid,
+        log_warning("app", "%s: worker %d %s", worker->app->name, (int)worker->pid,
                     stuck ? "does not answer PING; it gets no new requests" : "answers again");
         if (!stuck) {
             kick_all(worker->app);
@@ -161,8 +172,8 @@ static void on_error_text(struct channel *channel, void *owner, enum frame_error
     struct pool_link *link = owner;
     struct worker *worker = link->worker;
     (void)channel;
-    log_error("app", "%.*s: worker %d: %s: %.*s", SLICE_PRINT(worker->app->settings->name),
-              (int)worker->pid, frame_error_name(code), SLICE_PRINT(text));
+    log_error("app", "%s: worker %d: %s: %.*s", worker->app->name, (int)worker->pid,
+              frame_error_name(code), SLICE_PRINT(text));
     app_note_error(worker->app, worker->pid, code, text);
 }
 
@@ -191,6 +202,7 @@ static void release_link(struct pool_link *link)
     }
     worker_unref(worker);
     link->worker = NULL;
+    apps_settings_release(link->settings, link->pool->app_loop->index);
     loop_bury(link->pool->loop, &link->grave, free_link);
 }
 
@@ -273,6 +285,7 @@ void pool_attach(struct pool *pool, struct pool_link *link)
     struct worker *worker = link->worker;
     struct ipc_link *incoming = link->incoming;
     link->incoming = NULL;
+    link->settings = apps_settings_hold(pool->app_loop->settings, pool->app_loop->index);
     if (pool->stopped || worker_get_state(worker) == WORKER_GONE) {
         ipc_link_refuse(incoming, FRAME_ERROR_WORKER_LOST, "this worker was lost; begin again");
         release_link(link);
@@ -282,13 +295,13 @@ void pool_attach(struct pool *pool, struct pool_link *link)
         .proto = FRAME_PROTOCOL_VERSION,
         .channels = apps->loop_count,
         .token = {(const char *)worker->token, sizeof worker->token},
-        .server_cert_pem = apps->settings.server_cert_pem,
+        .server_cert_pem = link->settings->server_cert_pem,
     };
-    if (apps->settings.ws != NULL) {
+    if (link->settings->ws != NULL) {
         ack.features = incoming->hello.features & FRAME_FEATURE(websocket);
     }
     memcpy(ack.gateway_instance, apps->gateway_instance, sizeof ack.gateway_instance);
-    link->channel = channel_new(pool->loop, incoming, &ack, apps->settings.ipc, &owner_ops, link);
+    link->channel = channel_new(pool->loop, incoming, &ack, link->settings->ipc, &owner_ops, link);
     ipc_link_free(incoming);
     if (link->channel == NULL) {
         worker_lost(worker, "no memory or descriptors for its link");

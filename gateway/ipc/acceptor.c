@@ -368,6 +368,32 @@ static void acceptor_dispose(struct loop_grave *grave)
     mem_free(acceptor);
 }
 
+enum error ipc_acceptor_set(struct ipc_acceptor *acceptor, const struct ipc_settings *settings,
+                            const uid_t *allow_uids, size_t allow_uid_count)
+{
+    uid_t *copy = NULL;
+
+    REQUIRE_OBJECT(acceptor, ACCEPTOR_MAGIC);
+    if (allow_uid_count > 0) {
+        copy = mem_calloc(allow_uid_count, sizeof(*copy));
+        if (copy == NULL) {
+            return ERROR_NO_MEMORY;
+        }
+        memcpy(copy, allow_uids, allow_uid_count * sizeof(*copy));
+    }
+    mem_free(acceptor->allow_uids);
+    acceptor->allow_uids = copy;
+    acceptor->allow_uid_count = allow_uid_count;
+    acceptor->settings = *settings;
+    return ERROR_NONE;
+}
+
+int ipc_acceptor_fd(const struct ipc_acceptor *acceptor)
+{
+    REQUIRE_OBJECT(acceptor, ACCEPTOR_MAGIC);
+    return acceptor->io.fd;
+}
+
 struct ipc_acceptor *ipc_acceptor_new(struct loop *loop, int fd,
                                       const struct ipc_settings *settings, const uid_t *allow_uids,
                                       size_t allow_uid_count, ipc_hello_fn *on_hello, void *context)
@@ -379,20 +405,12 @@ struct ipc_acceptor *ipc_acceptor_new(struct loop *loop, int fd,
     }
     acceptor->magic = ACCEPTOR_MAGIC;
     acceptor->loop = loop;
-    acceptor->settings = *settings;
     acceptor->on_hello = on_hello;
     acceptor->context = context;
     pending_list_init(&acceptor->pending);
     loop_io_init(&acceptor->io, loop, fd, acceptor_on_io);
     loop_timer_init(&acceptor->pause, loop, acceptor_on_pause);
-    if (allow_uid_count > 0) {
-        acceptor->allow_uids = mem_calloc(allow_uid_count, sizeof(*allow_uids));
-        if (acceptor->allow_uids != NULL) {
-            memcpy(acceptor->allow_uids, allow_uids, allow_uid_count * sizeof(*allow_uids));
-            acceptor->allow_uid_count = allow_uid_count;
-        }
-    }
-    if ((allow_uid_count > 0 && acceptor->allow_uids == NULL) ||
+    if (ipc_acceptor_set(acceptor, settings, allow_uids, allow_uid_count) != ERROR_NONE ||
         loop_io_set(&acceptor->io, LOOP_READ) != ERROR_NONE) {
         loop_io_done(&acceptor->io);
         acceptor_dispose(&acceptor->grave);

@@ -69,6 +69,11 @@ struct ipc_acceptor *ipc_acceptor_new(struct loop *loop, int fd,
                                       const struct ipc_settings *settings, const uid_t *allow_uids,
                                       size_t allow_uid_count, ipc_hello_fn *on_hello,
                                       void *context) MUST_CHECK;
+/* Other limits and users from the next link on. ERROR_NO_MEMORY: as before. */
+enum error ipc_acceptor_set(struct ipc_acceptor *acceptor, const struct ipc_settings *settings,
+                            const uid_t *allow_uids, size_t allow_uid_count) MUST_CHECK;
+/* The socket that it accepts from. */
+int ipc_acceptor_fd(const struct ipc_acceptor *acceptor);
 /* Stops accepting and drops pending handshakes; the memory goes by loop_bury. */
 void ipc_acceptor_free(struct ipc_acceptor *acceptor);
 

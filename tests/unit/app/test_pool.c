@@ -326,7 +326,7 @@ TEST(a_loop_without_a_usable_link_does_not_hold_others_back)
     begin(2);
     start();
     app_worker_up(&f, w, 'a', 10);
-    struct pool *pool = f.apps->apps[0].pools[0];
+    struct pool *pool = f.apps->apps[0]->pools[0];
     struct pool_link *link = pool_link_list_first(&pool->links);
     channel_goaway(link->channel, FRAME_ERROR_RECONNECT); /* as when its ids are used up */
     atomic_store(&link->worker->in_loop[0].replaceable, true);
