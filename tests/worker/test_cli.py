@@ -53,7 +53,9 @@ def test_all_options_from_the_command_line() -> None:
         "--max-age", "1h", "--max-rss", "512MiB", "--startup-timeout", "1.5",
         "--graceful-timeout", "2m", "--shutdown-timeout", "3", "--disconnect-grace", "250ms",
         "--cancel-on-disconnect", "always", "--log-level", "DEBUG", "--log-config", "l.json",
-        "--pid-file", "/tmp/p", "pkg.mod:obj.attr",
+        "--pid-file", "/tmp/p", "--max-age-jitter", "5m", "--max-rss-jitter", "1MiB",
+        "--hang-timeout", "30", "--reload", "--reload-dir", "/usr", "--reload-dir", "/tmp",
+        "pkg.mod:obj.attr",
     )  # fmt: skip
     assert value == Settings(
         app="pkg.mod:obj.attr", connect="unix:/tmp/x.sock", generation="g1",
@@ -62,7 +64,8 @@ def test_all_options_from_the_command_line() -> None:
         max_requests_jitter=10, max_age=3600, max_rss=512 << 20, startup_timeout=1.5,
         graceful_timeout=120, shutdown_timeout=3, disconnect_grace=0.25,
         cancel_on_disconnect=CancelPolicy.ALWAYS, log_level="debug", log_config="l.json",
-        pid_file="/tmp/p",
+        pid_file="/tmp/p", max_age_jitter=300, max_rss_jitter=1 << 20, hang_timeout=30,
+        reload=True, reload_dir=("/usr", "/tmp"),
     )  # fmt: skip
     assert value.socket_path == "/tmp/x.sock"
 
@@ -74,7 +77,8 @@ TEXTS = {
     "max-concurrency": "3", "max-requests": "4", "max-requests-jitter": "2", "max-age": "9",
     "max-rss": "1GiB", "startup-timeout": "7", "graceful-timeout": "8", "shutdown-timeout": "6",
     "disconnect-grace": "0", "cancel-on-disconnect": "never", "log-level": "error",
-    "log-config": "e.json", "pid-file": "/e/p",
+    "log-config": "e.json", "pid-file": "/e/p", "max-age-jitter": "1", "max-rss-jitter": "5",
+    "hang-timeout": "off", "reload": "1", "reload-dir": "/usr:/tmp",
 }  # fmt: skip
 
 
@@ -85,7 +89,7 @@ def test_every_option_is_an_environment_variable_and_the_command_line_wins() -> 
     environ["ASGI_WORKER_APP"] = "env:app"
     arguments = []
     for name, text in TEXTS.items():
-        arguments += [f"--{name}"] if name == "factory" else [f"--{name}", text]
+        arguments += [f"--{name}"] if name in ("factory", "reload") else [f"--{name}", text]
     assert resolve([], dict(environ)) == resolve([*arguments, "env:app"], {})
     assert resolve(["--generation", "cli", "cli:app"], dict(environ)).generation == "cli"
     assert resolve(["--generation", "cli", "cli:app"], dict(environ)).app == "cli:app"
@@ -111,9 +115,11 @@ def test_env_file_fills_only_what_is_unset(tmp_path: Path) -> None:
         (["--nonsense", "a:b"], "--nonsense"),
         (["--gener", "x", "a:b"], "--gener"),  # no abbreviations: they would break later
         (["--workers", "0", "a:b"], "between 1 and 1024"),
-        (["--reload", "--", "a:b"], "--reload does not exist in this version"),
-        (["--reload-dir", "x", "a:b"], "--reload-dir does not exist"),
-        (["dev", "a:b"], "dev command does not exist"),
+        (["--reload", "--reload-dir", "/nonexistent", "a:b"], "/nonexistent is not a directory"),
+        (["--reload-dir", "/tmp", "a:b"], "without --reload"),
+        (["--max-age-jitter", "5", "a:b"], "without --max-age"),
+        (["--max-rss-jitter", "5", "a:b"], "without --max-rss"),
+        (["--hang-timeout", "0", "a:b"], "--hang-timeout"),
         (["--connect", "/tmp/x", "a:b"], "unix:"),
         (["--connect", "unix:", "a:b"], "path"),
         (["--connect", "unix:/" + "x" * 108, "a:b"], "107"),
@@ -142,7 +148,13 @@ def test_refusals(argv: list[str], words: str) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "text"),
-    [("MAX_AGE", "x"), ("WORKERS", "two"), ("RELOAD", "1"), ("FACTORY", "maybe"), ("LOOP", "trio")],
+    [
+        ("MAX_AGE", "x"),
+        ("WORKERS", "two"),
+        ("RELOAD", "maybe"),
+        ("FACTORY", "maybe"),
+        ("LOOP", "trio"),
+    ],
 )
 def test_refusals_name_the_variable(variable: str, text: str) -> None:
     with pytest.raises(UsageError) as info:
@@ -151,7 +163,10 @@ def test_refusals_name_the_variable(variable: str, text: str) -> None:
 
 
 def test_one_worker_is_the_default_and_no_reload_what_there_is() -> None:
-    assert settings("a:b", ASGI_WORKER_RELOAD="0").workers == 1
+    value = settings("a:b", ASGI_WORKER_RELOAD="0")
+    assert (value.workers, value.reload, value.hang_timeout) == (1, False, 60)
+    assert settings("--reload", "a:b").hang_timeout is None
+    assert settings("--reload", "--hang-timeout", "5", "a:b").hang_timeout == 5
     assert settings("--workers", "4", "a:b", ASGI_WORKER_WORKERS="2").workers == 4
     assert settings("a:b", ASGI_WORKER_WORKERS="2").workers == 2
 

@@ -26,10 +26,12 @@ from .config import (
     parse_bool,
     parse_connect,
     parse_count,
+    parse_directories,
     parse_duration,
     parse_size,
     run_directory,
 )
+from .notify import Notifier
 from .protocol.constants import PROTOCOL_VERSION
 from .supervised import Channel
 
@@ -46,6 +48,7 @@ class Option:
     metavar: str
     help: str
     flag: bool = False
+    many: bool = False  # may be said again; the variable has colons between the values
 
     @property
     def field(self) -> str:
@@ -142,11 +145,34 @@ OPTIONS = (
     ),
     Option("max-requests-jitter", parse_count, "N", "up to N more, chosen at start (default 0)"),
     Option("max-age", _or_off(_SECONDS), "S|off", "drain and exit 0 after S seconds"),
+    Option("max-age-jitter", parse_duration, "S", "up to S more, chosen at start (default 0)"),
     Option(
         "max-rss",
         _or_off(_at_least(1, parse_size)),
         "BYTES|off",
         "drain and exit 0 above this resident size, 512MiB say",
+    ),
+    Option("max-rss-jitter", parse_size, "BYTES", "up to BYTES more (default 0)"),
+    Option(
+        "hang-timeout",
+        _or_off(_SECONDS),
+        "S|off",
+        "a supervisor ends a worker whose event loop stands still so long, its stacks on stderr "
+        "(default 60; off with --reload)",
+    ),
+    Option(
+        "reload",
+        parse_bool,
+        "",
+        "for development: replace the workers whenever a Python file changes",
+        flag=True,
+    ),
+    Option(
+        "reload-dir",
+        parse_directories,
+        "DIR",
+        "a directory to watch, may be repeated (default: that of --app-dir)",
+        many=True,
     ),
     Option("startup-timeout", _SECONDS, "S", "import and lifespan.startup together (default 60)"),
     Option("graceful-timeout", _SECONDS, "S", "what a stop waits for requests (default 30)"),
@@ -162,9 +188,6 @@ OPTIONS = (
     Option("log-config", str, "FILE", "a logging configuration, .json (dictConfig) or .ini"),
     Option("pid-file", str, "FILE", "where to write the process id"),
 )
-
-# Planned options. They are refused by name, never accepted and ignored.
-PLANNED = ("reload", "reload-dir")
 
 
 class UsageError(Exception):
@@ -189,11 +212,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser; every option's text is kept as it stands and parsed by resolve()."""
     parser = _Parser(
         prog="asgi_worker",
-        usage="python -m asgi_worker [OPTIONS] module:attribute",
+        usage="python -m asgi_worker [OPTIONS] module:attribute\n"
+        "       python -m asgi_worker dev [OPTIONS] module:attribute",
         description="Run an ASGI (or WSGI) application behind gatewayd.",
         epilog="Every option is also read from ASGI_WORKER_<OPTION>; the command line wins. "
         "Exit codes: 0 clean stop, 1 run-time failure, 2 usage, 3 the application could not be "
-        "imported or started, 4 its generation is retired. "
+        "imported or started, 4 its generation is retired. 'dev' starts a gateway and a reloading "
+        "worker together; 'dev --help' tells more. "
         f"The run directory is {run_directory()} here.",
         allow_abbrev=False,
     )
@@ -210,34 +235,16 @@ def build_parser() -> argparse.ArgumentParser:
             )
         else:
             parser.add_argument(
-                f"--{option.name}", dest=option.field, metavar=option.metavar, help=option.help
+                f"--{option.name}",
+                dest=option.field,
+                metavar=option.metavar,
+                action="append" if option.many else "store",
+                help=option.help,
             )
-    for name in PLANNED:
-        parser.add_argument(
-            f"--{name}", dest="planned_" + name, nargs="?", const="1", help=argparse.SUPPRESS
-        )
     return parser
 
 
-def _refuse_planned(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    for name in PLANNED:
-        env_name = ENV_PREFIX + name.replace("-", "_").upper()
-        text = getattr(arguments, "planned_" + name) or environ.get(env_name)
-        if not text:
-            continue
-        if name == "reload" and text.strip().lower() in ("0", "no", "off", "false"):
-            continue
-        raise UsageError(
-            f"--{name} does not exist in this version; new code is loaded by SIGHUP to a "
-            "supervisor (--workers 2, say), without a request lost"
-        )
-
-
 def _app_name(positional: Sequence[str], environ: Mapping[str, str]) -> str:
-    if positional and positional[0] == "dev":
-        raise UsageError(
-            "the dev command does not exist in this version; start gatewayd and the worker apart"
-        )
     if len(positional) > 1:
         raise UsageError(f"one application is expected, found {' '.join(positional)}")
     app = positional[0] if positional else environ.get(ENV_PREFIX + "APP", "")
@@ -259,11 +266,12 @@ def resolve(argv: Sequence[str], environ: dict[str, str] | os._Environ[str]) -> 
                 environ.setdefault(key, value)
     except ConfigError as exc:
         raise UsageError(str(exc)) from exc
-    _refuse_planned(arguments, environ)
     values: dict[str, Any] = {"app": _app_name(arguments.app, environ)}
     for option in OPTIONS:
         text = getattr(arguments, option.field)
         source = f"--{option.name}"
+        if isinstance(text, list):
+            text = os.pathsep.join(text)
         if text is None:
             source = ENV_PREFIX + option.field.upper()
             text = environ.get(source)
@@ -273,13 +281,23 @@ def resolve(argv: Sequence[str], environ: dict[str, str] | os._Environ[str]) -> 
             values[option.field] = option.parse(text)
         except ConfigError as exc:
             raise UsageError(f"{source}: {exc}") from exc
-    if values.get("max_requests_jitter") and not values.get("max_requests"):
-        raise UsageError("--max-requests-jitter means nothing without --max-requests")
+    for name in ("requests", "age", "rss"):
+        if values.get(f"max_{name}_jitter") and not values.get(f"max_{name}"):
+            raise UsageError(f"--max-{name}-jitter means nothing without --max-{name}")
+    if values.get("reload_dir") and not values.get("reload"):
+        raise UsageError("--reload-dir means nothing without --reload")
+    if values.get("reload"):
+        values.setdefault("hang_timeout", None)  # who steps through code stops the event loop
     return Settings(**values)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    if argv is None and sys.argv[1:2] == ["dev"]:
+        from .dev import main as develop
+
+        return develop(sys.argv[2:])
+    notifier = Notifier.take(os.environ)
     # What workers get: without what an env file added, because they read it again themselves.
     environ = dict(os.environ)
     try:
@@ -291,14 +309,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     # Imported late: --help and usage errors need no event loop, and a supervisor never does.
-    if channel is None and settings.workers > 1:
+    # Process 1 of a container has to reap what others leave: that is a supervisor's work.
+    if channel is None and (settings.workers > 1 or settings.reload or os.getpid() == 1):
         from .supervisor import supervise
 
         if argv is None:
             command = [sys.executable, *sys.orig_argv[1:]]
         else:
             command = [sys.executable, "-m", "asgi_worker", *argv]
-        return supervise(settings, command, environ)
+        return supervise(settings, command, environ, notifier)
     from .process import run
 
-    return run(settings, channel)
+    return run(settings, channel, notifier)

@@ -96,7 +96,12 @@ class Settings:
     max_requests: int | None = None
     max_requests_jitter: int = 0
     max_age: float | None = None
+    max_age_jitter: float = 0.0
     max_rss: int | None = None
+    max_rss_jitter: int = 0
+    hang_timeout: float | None = 60.0
+    reload: bool = False
+    reload_dir: tuple[str, ...] = ()  # app_dir
     startup_timeout: float = 60.0
     graceful_timeout: float = 30.0
     shutdown_timeout: float = 30.0
@@ -156,6 +161,15 @@ def parse_bool(text: str) -> bool:
     if word in ("0", "false", "no", "off", ""):
         return False
     raise ConfigError(f"{text!r} is neither yes nor no; write 1 or 0")
+
+
+def parse_directories(text: str) -> tuple[str, ...]:
+    """Parse directories with colons between them; each must exist."""
+    paths = tuple(path for path in text.split(os.pathsep) if path)
+    for path in paths:
+        if not os.path.isdir(path):
+            raise ConfigError(f"{path} is not a directory")
+    return paths
 
 
 def parse_connect(text: str) -> str:

@@ -8,9 +8,12 @@ for people and, where application code is to blame, its traceback. It knows no e
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
+import importlib.util
 import inspect
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +27,32 @@ class AppLoadError(Exception):
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
         self.detail = detail
+
+
+# A source so new may be written again with the same time stamp (whole seconds) and size.
+SETTLED = 2.0
+
+
+_write_cache: Callable[..., None] = importlib.machinery.SourceFileLoader.set_data
+
+
+def cache_only_settled_code() -> None:
+    """Keep the interpreter from caching the code of sources that have just been written.
+
+    A cached file counts as current when the source's size and its time in whole seconds are the
+    same: a source that is written twice in a second would be loaded in its first form for ever.
+    """
+
+    def set_data(self: Any, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        try:
+            age = time.time() - os.stat(importlib.util.source_from_cache(path)).st_mtime
+        except (OSError, ValueError, NotImplementedError):
+            age = SETTLED
+        if age >= SETTLED:
+            _write_cache(self, path, data, _mode=_mode)
+
+    loader: Any = importlib.machinery.SourceFileLoader
+    loader.set_data = set_data
 
 
 def _import_module(name: str) -> Any:
@@ -92,6 +121,7 @@ def detect_interface(app: Callable[..., Any]) -> Interface:
 
 def load_app(settings: Settings) -> tuple[Callable[..., Any], Interface]:
     """Import and return the application with its interface (never AUTO)."""
+    cache_only_settled_code()
     directory = os.path.abspath(settings.app_dir)
     if not os.path.isdir(directory):
         raise AppLoadError(f"--app-dir {directory} is not a directory")

@@ -10,6 +10,7 @@ application could not be imported or started, 4 its generation is retired.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -31,6 +32,7 @@ from .asgi.wsgi import WsgiAdapter
 from .config import WSGI_THREADS, ConfigError, Interface, LifespanMode, LoopKind, Settings
 from .importer import AppLoadError, load_app
 from .io.client import GatewayClient
+from .notify import Notifier
 from .pidfile import write_pid_file
 from .protocol.constants import PROTOCOL_VERSION
 from .supervised import Channel, end_by_force
@@ -87,10 +89,15 @@ class Worker:
     """One worker process; main() is its life."""
 
     def __init__(
-        self, settings: Settings, log: logging.Logger, channel: Channel | None = None
+        self,
+        settings: Settings,
+        log: logging.Logger,
+        channel: Channel | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
+        self._notifier = notifier or Notifier()
         self._channel = channel  # to the supervisor, if there is one
         self._service = Service(settings, log)
         self._lifespan: Lifespan | None = None
@@ -103,6 +110,11 @@ class Worker:
             jitter = random.randint(0, settings.max_requests_jitter)
             self._service.request_limit = settings.max_requests + jitter
             self._service.on_limit = self._recycle.set
+        self._max_age, self._max_rss = settings.max_age, settings.max_rss
+        if self._max_age is not None:
+            self._max_age += random.uniform(0, settings.max_age_jitter)
+        if self._max_rss is not None:
+            self._max_rss += random.randint(0, settings.max_rss_jitter)
         self._cleanup: list[Callable[[], None]] = []
 
     # Start
@@ -134,6 +146,7 @@ class Worker:
                 self._log.info("serving %s", self._settings.app)
                 await self._serve(client)
             self._note_ending(client)
+            self._notifier.stopping()
             await self._drain(client)
             dialler.cancel()
             client.close()
@@ -220,9 +233,8 @@ class Worker:
         """Wait for a reason to stop; meanwhile send figures and watch the limits."""
         stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
         recycled: asyncio.Future[Any] = asyncio.ensure_future(self._recycle.wait())
-        max_age = self._settings.max_age
         reasons = {stopped, recycled, cast(asyncio.Future[Any], client.ending)}
-        told = self._channel is not None and asyncio.ensure_future(self._tell_ready(client))
+        told = asyncio.ensure_future(self._tell_ready(client))
         asked = False  # the supervisor for a replacement
         while True:
             done, _ = await asyncio.wait(
@@ -231,7 +243,7 @@ class Worker:
             if stopped in done or client.ending in done:
                 break
             resident = _resident_bytes()
-            reason = "" if asked else self._limit_reached(resident, max_age)
+            reason = "" if asked else self._limit_reached(resident)
             if reason and self._channel is None:
                 self._log.info("%s: draining", reason)
                 break
@@ -243,19 +255,29 @@ class Worker:
             client.send_stats(resident, len(self._service.active), len(asyncio.all_tasks()))
         stopped.cancel()
         recycled.cancel()
-        if told:
-            told.cancel()
+        told.cancel()
 
     async def _tell_ready(self, client: GatewayClient) -> None:
-        """Tell the supervisor once a gateway knows that this worker is ready.
+        """Tell the supervisor, or the service manager, once a gateway knows that this one is ready.
 
         A gateway that is away, or that is full until another worker goes, must not hold up a
         reload for ever: after a while being able to serve is enough.
         """
-        assert self._channel is not None
         with suppress(TimeoutError):
             await asyncio.wait_for(client.registered.wait(), REGISTER_WAIT)
-        self._channel.ready()
+        if self._channel is not None:
+            self._channel.ready()
+            if self._settings.hang_timeout is not None:
+                self._every(min(1.0, self._settings.hang_timeout / 4), self._channel.alive)
+        else:
+            self._notifier.ready()
+            if self._notifier.watchdog:
+                self._every(self._notifier.watchdog, self._notifier.alive)
+
+    def _every(self, seconds: float, action: Callable[[], None]) -> None:
+        """Call from the event loop, now and again and again: the sign that it turns."""
+        action()
+        asyncio.get_running_loop().call_later(seconds, self._every, seconds, action)
 
     def _note_ending(self, client: GatewayClient) -> None:
         """Take over what the gateway said, if it said that it wants no more of this worker."""
@@ -267,12 +289,12 @@ class Worker:
             if self._channel is not None:
                 self._channel.failed(f"the gateway ends it: {ending.reason}")
 
-    def _limit_reached(self, resident: int, max_age: float | None) -> str:
+    def _limit_reached(self, resident: int) -> str:
         if self._recycle.is_set():
             return f"{self._service.requests} requests were served (--max-requests)"
-        if max_age is not None and time.monotonic() - self._started_at >= max_age:
-            return f"this worker is {max_age:g} s old (--max-age)"
-        if self._settings.max_rss is not None and resident > self._settings.max_rss:
+        if self._max_age is not None and time.monotonic() - self._started_at >= self._max_age:
+            return f"this worker is {self._max_age:g} s old (--max-age)"
+        if self._max_rss is not None and resident > self._max_rss:
             return f"resident memory is {resident} bytes (--max-rss)"
         return ""
 
@@ -411,9 +433,10 @@ def _run_loop(
     settings: Settings,
     log: logging.Logger,
     channel: Channel | None,
+    notifier: Notifier | None,
 ) -> int:
     async def life() -> int:
-        return await Worker(settings, log, channel).main()
+        return await Worker(settings, log, channel, notifier).main()
 
     asyncio.set_event_loop(loop)
     try:
@@ -442,8 +465,13 @@ def _exit_despite_threads(code: int, log: logging.Logger) -> None:
                 os._exit(code)
 
 
-def run(settings: Settings, channel: Channel | None = None) -> int:
+def run(
+    settings: Settings, channel: Channel | None = None, notifier: Notifier | None = None
+) -> int:
     """Run one worker process, supervised if it has a channel; returns the exit code."""
+    with suppress(OSError, ValueError, RuntimeError, AttributeError):  # a stderr that is no file
+        # SIGABRT, from a supervisor or a service manager that waited too long, shows all stacks.
+        faulthandler.enable()
     try:
         log = logs.configure(settings.log_level, settings.log_config)
         factory = _loop_factory(settings.loop) or asyncio.new_event_loop
@@ -457,7 +485,7 @@ def run(settings: Settings, channel: Channel | None = None) -> int:
         return EXIT_USAGE
     code = EXIT_FAILURE
     try:
-        code = _run_loop(factory(), settings, log, channel)
+        code = _run_loop(factory(), settings, log, channel, notifier)
     except Exception:
         log.critical("the worker failed", exc_info=True)
     finally:

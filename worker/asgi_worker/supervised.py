@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The worker's side of the channel to its supervisor: one inherited socket, lines of text.
 
-Job: tell the supervisor `ready`, `recycle WHY` and `failed WHY`, and hear `stop` and `now` from
-it. The end of the channel means that the supervisor is gone, however it went: the worker stops
+Job: tell the supervisor `ready`, `alive`, `recycle WHY` and `failed WHY`, and hear `stop` and `now`
+from it. The end of the channel means that the supervisor is gone, however it went: the worker stops
 then, and ends by force when it cannot stop, so that no orphan stays. Hearing is a thread's work,
 because a blocked event loop or a long import must not hide the end. It knows no application.
 """
@@ -22,7 +22,7 @@ from .config import ConfigError
 # The environment variable that makes a command a supervised worker; its value is the descriptor.
 MARKER = "ASGI_WORKER_SUPERVISOR_FD"
 
-READY, RECYCLE, FAILED = "ready", "recycle", "failed"
+READY, ALIVE, RECYCLE, FAILED = "ready", "alive", "recycle", "failed"
 STOP, NOW = "stop", "now"
 MAX_LINE = 2000
 
@@ -58,6 +58,11 @@ class Channel:
     def ready(self) -> None:
         """Say that this worker serves."""
         self._say(READY)
+
+    def alive(self) -> None:
+        """Say that the event loop turns; lost when the supervisor does not listen for minutes."""
+        with suppress(OSError):
+            self._sock.send(f"{ALIVE}\n".encode(), socket.MSG_DONTWAIT)
 
     def recycle(self, reason: str) -> None:
         """Ask for a replacement; the worker serves on until it is told to stop."""

@@ -1,38 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""The supervisor of several workers (--workers N): spawn, watch, back-off, signals, rolling reload.
+"""The supervisor of workers (--workers N, --reload): back-off, signals, rolling reload, hangs.
 
 Job: keep N worker processes serving. Each is the same command in a fresh interpreter, so that a
 reload loads new code; a channel (supervised.py) tells when it is ready, and its end tells the
 worker that the supervisor is gone. A worker is stopped only after its replacement is ready. It
-owns the processes and the pid file; it reaps everything, and so may be process 1 of a container.
-It knows neither applications nor the gateway: it imports no asgi/, protocol/ or io/.
+owns the pid file and the processes (children.py); it reaps everything, and so may be process 1 of
+a container. It knows neither applications nor the gateway: it imports no asgi/, protocol/ or io/.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import random
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum
 
 from . import logs
+from .children import BACKOFF_FIRST, Child, Children, Replacing, Slot, State, describe
 from .config import ConfigError, Settings
+from .notify import Notifier
 from .pidfile import write_pid_file
-from .supervised import FAILED, MARKER, NOW, READY, RECYCLE, STOP
+from .supervised import ALIVE, FAILED, NOW, READY, RECYCLE, STOP
+from .watch import Watcher
 
 EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_APP, EXIT_RETIRED = range(5)
 
-BACKOFF_FIRST = 0.1
-BACKOFF_LAST = 30.0
 # A worker that served so long was no part of a series of crashes.
 STEADY = 10.0
 # So many failed starts in a row, with nobody serving, and the supervisor gives up.
@@ -41,6 +38,10 @@ FAILED_STARTS = 5
 START_SLACK = 20.0
 # What a second signal leaves the workers.
 NOW_WAIT = 5.0
+# What a worker has to write its stacks after SIGABRT, before SIGKILL.
+ABORT_WAIT = 3.0
+# A supervisor that slept so much too long was stopped, and its workers with it perhaps.
+OVERSLEPT = 2.0
 SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -49,71 +50,6 @@ SIGNALS = (
     signal.SIGTTOU,
     signal.SIGCHLD,
 )
-
-
-class State(Enum):
-    """Where a worker process is in its life, as far as its supervisor cares."""
-
-    STARTING = "starting"
-    READY = "ready"
-    STOPPING = "stopping"
-
-
-@dataclass(slots=True, eq=False)
-class Child:
-    """One worker process."""
-
-    process: subprocess.Popen[bytes]
-    channel: socket.socket
-    spawned_at: float
-    kill_at: float  # when patience ends: with its start, later with its stop
-    state: State = State.STARTING
-    ready_at: float | None = None
-    failure: str = ""  # what it said about its end
-    recycle: str = ""  # why it asked for a replacement
-    unread: bytes = b""
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.process.pid
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """The place of one worker: who serves in it, who is to replace him, when to try again."""
-
-    child: Child | None = None
-    replacement: Child | None = None
-    crashes: int = 0  # in a row
-    restart_at: float | None = None
-    replacing: Replacing | None = None  # why the replacement starts
-
-    def next_pause(self) -> float:
-        """How long to wait this time; longer each time, and not in step with other slots."""
-        pause = min(BACKOFF_LAST, BACKOFF_FIRST * 2.0**self.crashes)
-        self.crashes = min(self.crashes + 1, 16)
-        return random.uniform(pause / 2, pause)
-
-
-@dataclass(slots=True, eq=False)
-class Replacing:
-    """A worker to be replaced, when its turn has come."""
-
-    slot: Slot
-    reason: str
-    reload: bool
-    not_before: float = 0.0
-
-
-def describe(code: int) -> str:
-    """Say how a process ended."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"
 
 
 class Supervisor:
@@ -125,41 +61,63 @@ class Supervisor:
         command: Sequence[str],
         environ: Mapping[str, str],
         log: logging.Logger,
+        notifier: Notifier | None = None,
     ) -> None:
         self._settings = settings
-        self._command = list(command)
-        self._environ = dict(environ)
         self._log = log
         self._slots: list[Slot] = []
-        self._children: dict[int, Child] = {}
         self._queue: list[Replacing] = []
         self._selector = selectors.DefaultSelector()
+        self._children = Children(command, environ, self._selector, log)
         self._signals: socket.socket | None = None
+        self._notifier = notifier or Notifier()
+        self._watcher: Watcher | None = None
         self._stops = 0  # how often it was told to stop
         self._code = EXIT_OK
         self._failed_starts = 0  # in a row
         self._ever_ready = False
+        self._announced = False  # to the service manager
+        self._reloads = 0
+        self._reloading = False
+        self._next_sign = 0.0 if self._notifier.watchdog else float("inf")
 
     # The loop
 
     def run(self) -> int:
         """Run until the last worker has ended; returns the exit code."""
+        settings = self._settings
         self._watch_signals()
-        self._log.info("starting %d workers of %s", self._settings.workers, self._settings.app)
-        self._slots = [Slot() for _ in range(self._settings.workers)]
+        if settings.reload:
+            directories = settings.reload_dir or (settings.app_dir,)
+            files = (settings.env_file,) if settings.env_file else ()
+            self._watcher = Watcher(directories, files)
+            names = ", ".join(map(os.path.abspath, directories))
+            self._log.info("watching the Python files in %s", names)
+        self._log.info("starting %d workers of %s", settings.workers, settings.app)
+        self._slots = [Slot() for _ in range(settings.workers)]
         for slot in list(self._slots):
             self._fill(slot)
         while self._children or not self._stops:
-            for key, _ in self._selector.select(self._patience()):
-                if key.data is None:
-                    self._on_signals()
-                else:
-                    self._hear(key.data)
-            self._on_time()
+            self._turn()
         for number in SIGNALS:  # the interpreter's end must not become a death by a late one
             signal.signal(number, signal.SIG_IGN)
         self._log.info("stopped")
         return self._code
+
+    def _turn(self) -> None:
+        patience = self._patience()
+        began = time.monotonic()
+        for key, _ in self._selector.select(patience):
+            if key.data is None:
+                self._on_signals()
+            else:
+                self._hear(key.data)
+        now = time.monotonic()
+        if patience is not None and now - began > patience + OVERSLEPT:
+            for child in self._children:
+                child.alive_at = now
+        self._on_time(now)
+        self._tell_manager(now)
 
     def _watch_signals(self) -> None:
         self._signals, writer = socket.socketpair()
@@ -181,7 +139,7 @@ class Supervisor:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._on_stop_signal(signal.Signals(number).name)
             elif number == signal.SIGHUP:
-                self._reload()
+                self._reload("SIGHUP")
             elif number == signal.SIGTTIN:
                 self._grow()
             elif number == signal.SIGTTOU:
@@ -190,49 +148,58 @@ class Supervisor:
     def _patience(self) -> float | None:
         """How long nothing has to be done when nothing comes."""
         never = float("inf")
-        times = [child.kill_at for child in self._children.values()]
+        times = [child.kill_at for child in self._children]
+        times += [self._hung_at(child) for child in self._children]
         times += [slot.restart_at for slot in self._slots if slot.restart_at is not None]
         if all(slot.replacement is None for slot in self._slots):
             times += [entry.not_before for entry in self._queue]
-        first = min(times, default=never)
+        if self._watcher is not None and not self._stops:
+            times.append(self._watcher.next_look)
+        first = min([*times, self._next_sign])
         return None if first == never else max(0.0, first - time.monotonic())
 
-    def _on_time(self) -> None:
-        now = time.monotonic()
-        for child in list(self._children.values()):
-            if now >= child.kill_at:
+    def _on_time(self, now: float) -> None:
+        for child in self._children:
+            if now >= min(child.kill_at, self._hung_at(child)):
                 self._lose_patience(child)
         for slot in list(self._slots):
             if slot.restart_at is not None and now >= slot.restart_at:
                 slot.restart_at = None
                 self._fill(slot)
+        if self._watcher is not None and not self._stops and now >= self._watcher.next_look:
+            changed = self._watcher.changes()
+            if changed:
+                self._on_change(changed)
         self._advance()
+        if self._reloading and not self._stops:
+            self._finish_reload()
+
+    def _hung_at(self, child: Child) -> float:
+        """When a worker whose event loop does not turn is killed."""
+        if self._settings.hang_timeout is None or child.state is not State.READY or child.aborted:
+            return float("inf")
+        return child.alive_at + self._settings.hang_timeout
+
+    def _tell_manager(self, now: float) -> None:
+        """Keep the service manager informed."""
+        ready = sum(slot.serves for slot in self._slots)
+        if not self._announced and ready == len(self._slots) and not self._stops:
+            self._announced = True
+            self._notifier.ready()
+        if self._stops:
+            text = f"stopping, {len(self._children)} workers left"
+        else:
+            text = f"{ready} of {len(self._slots)} workers ready"
+            text += ", reloading" if self._reloading else ""
+        self._notifier.status(text)
+        if now >= self._next_sign and self._notifier.watchdog:
+            self._next_sign = now + self._notifier.watchdog
+            self._notifier.alive()
 
     # Processes
 
     def _spawn(self) -> Child | None:
-        """Start a process; None (and a line in the log) when the system refuses."""
-        ours, theirs = socket.socketpair()
-        environ = {**self._environ, MARKER: str(theirs.fileno())}
-        try:
-            process = subprocess.Popen(
-                self._command,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-            )
-        except OSError as exc:
-            self._log.error("a worker could not be spawned (%s): %s", self._command[0], exc)
-            ours.close()
-            return None
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        now = time.monotonic()
-        child = Child(process, ours, now, now + self._settings.startup_timeout + START_SLACK)
-        self._children[process.pid] = child
-        self._selector.register(ours, selectors.EVENT_READ, child)
-        return child
+        return self._children.spawn(self._settings.startup_timeout + START_SLACK)
 
     def _fill(self, slot: Slot) -> None:
         """Start a worker in an empty slot."""
@@ -245,72 +212,50 @@ class Supervisor:
             self._log.info("worker %d starts", slot.child.pid)
 
     def _reap(self) -> None:
-        """Take the ends of all processes, also of those that an init inherits."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            child = self._children.get(pid)
-            if child is None:
-                continue
-            code = os.waitstatus_to_exitcode(status)
-            child.process.returncode = code
+        for child, code in self._children.reap():
             self._hear(child)  # what it said last
-            del self._children[pid]
-            self._close(child)
+            self._children.forget(child)
             self._on_exit(child, code)
 
-    def _close(self, child: Child) -> None:
-        if child.channel.fileno() >= 0:
-            self._selector.unregister(child.channel)
-            child.channel.close()
-
     def _hear(self, child: Child) -> None:
-        """Read what a worker says, until there is no more for now."""
-        while child.channel.fileno() >= 0:
-            try:
-                data = child.channel.recv(4096)
-            except BlockingIOError:
-                break
-            except OSError:
-                data = b""
-            if not data:
-                self._close(child)
-                break
-            child.unread += data
-        *lines, child.unread = child.unread.split(b"\n")
-        for line in lines:
-            word, _, text = line.decode(errors="replace").partition(" ")
-            if word == READY:
+        for word, text in self._children.hear(child):
+            if word == ALIVE:
+                child.alive_at = time.monotonic()
+            elif word == READY:
                 self._on_ready(child)
             elif word == RECYCLE:
                 self._on_recycle(child, text)
             elif word == FAILED:
                 child.failure = text
 
-    def _tell(self, child: Child, word: str) -> None:
-        with suppress(OSError):  # it has ended, and its end will be reaped
-            child.channel.send(f"{word}\n".encode())
-
     def _stop(self, child: Child) -> None:
         """Let a worker finish what it does and go."""
         if child.state is not State.STOPPING:
             child.state = State.STOPPING
-            child.kill_at = time.monotonic() + self._settings.longest_stop
-            self._tell(child, STOP)
+            if not child.aborted:
+                child.kill_at = time.monotonic() + self._settings.longest_stop
+            self._children.tell(child, STOP)
 
     def _lose_patience(self, child: Child) -> None:
+        """End a worker by force: first in a way that makes it write its stacks."""
+        if child.aborted:
+            self._log.error("worker %d does not stop: killed", child.pid)
+            child.kill_at = float("inf")
+            child.signal(signal.SIGKILL)
+            return
         if child.state is State.STARTING:
             child.failure = "it did not become ready in time"
-            self._log.error("worker %d does not become ready: killed", child.pid)
+            what = "does not become ready"
+        elif child.state is State.STOPPING:
+            what = "does not stop"
         else:
-            self._log.error("worker %d does not stop: killed", child.pid)
-        child.kill_at = float("inf")
-        # Not Popen.send_signal: it would reap a process that has just ended, unseen by _reap().
-        os.kill(child.pid, signal.SIGKILL)
+            child.failure = "its event loop stood still"
+            seconds = time.monotonic() - child.alive_at
+            what = f"has not turned its event loop for {seconds:.1f} s (--hang-timeout)"
+        self._log.error("worker %d %s: killed, its stacks follow", child.pid, what)
+        child.aborted = True
+        child.kill_at = time.monotonic() + ABORT_WAIT
+        child.signal(signal.SIGABRT)
 
     # What happens to workers
 
@@ -324,8 +269,9 @@ class Supervisor:
         if child.state is not State.STARTING:
             return
         child.state = State.READY
-        child.ready_at = time.monotonic()
-        child.kill_at = float("inf")
+        child.ready_at = child.alive_at = time.monotonic()
+        if not child.aborted:
+            child.kill_at = float("inf")
         self._failed_starts = 0
         self._ever_ready = True
         slot = self._slot_of(child)
@@ -384,7 +330,10 @@ class Supervisor:
     def _start_failed(self, slot: Slot, code: int) -> None:
         """Try again, or give up when nobody serves and nobody can be expected to."""
         self._failed_starts += 1
-        if any(s.child is not None and s.child.state is State.READY for s in self._slots):
+        if self._watcher is not None and code in (EXIT_USAGE, EXIT_APP):
+            self._log.error("waiting for the next change of a file")
+            return
+        if any(other.serves for other in self._slots):
             self._restart_later(slot)
             return
         hopeless = not self._ever_ready and code in (EXIT_USAGE, EXIT_APP)
@@ -419,19 +368,46 @@ class Supervisor:
 
     # Replacing
 
-    def _reload(self) -> None:
+    def _reload(self, why: str) -> None:
         """Replace all workers, newest first, one after the other."""
         if self._stops:
             return
-        self._log.info("SIGHUP: replacing all workers, newest first")
+        self._log.info("%s: replacing all workers, newest first", why)
+        self._reloads += 1
+        self._reloading = True
+        self._notifier.reloading()
         filled = [(slot.child.spawned_at, slot) for slot in self._slots if slot.child is not None]
         filled.sort(key=lambda pair: pair[0], reverse=True)
-        self._queue = [Replacing(slot, "reload", True) for _, slot in filled]
+        self._queue = [Replacing(slot, "reload", self._reloads) for _, slot in filled]
         self._failed_starts = 0
         for slot in self._slots:
             slot.crashes = 0
-            if slot.restart_at is not None:
+            if slot.child is None:
                 slot.restart_at = time.monotonic()  # the new code may be what was missing
+
+    def _on_change(self, paths: Sequence[str]) -> None:
+        """Reload because files have changed; who still starts may have read some of them before."""
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        names = ", ".join(os.path.relpath(path) for path in paths[:3])
+        for slot in self._slots:
+            if slot.replacement is not None:
+                child, slot.replacement, slot.replacing = slot.replacement, None, None
+                self._stop(child)
+        self._reload(f"{names}{more} changed")
+
+    def _finish_reload(self) -> None:
+        """Notice that a reload has nothing left to do."""
+        waiting = [*self._queue, *(slot.replacing for slot in self._slots)]
+        starting = (slot.child and slot.child.state is State.STARTING for slot in self._slots)
+        if any(entry is not None and entry.reload for entry in waiting) or any(starting):
+            return
+        self._log.info("the reload is complete")
+        self._end_reload()
+
+    def _end_reload(self) -> None:
+        self._reloading = False
+        if self._announced:
+            self._notifier.ready()
 
     def _advance(self) -> None:
         """Begin the next replacement, if its time has come and no other is under way."""
@@ -454,14 +430,12 @@ class Supervisor:
     def _replaced(self, slot: Slot) -> None:
         """Let the old worker of a slot go: the new one is ready."""
         old, slot.child, slot.replacement = slot.child, slot.replacement, None
-        entry, slot.replacing = slot.replacing, None
+        slot.replacing = None
         slot.crashes = 0
         assert old is not None
         assert slot.child is not None
         self._log.info("worker %d is ready: worker %d may go", slot.child.pid, old.pid)
         self._stop(old)
-        if entry is not None and entry.reload and not any(e.reload for e in self._queue):
-            self._log.info("the reload is complete")
 
     def _replacement_failed(self, slot: Slot, child: Child, code: int) -> None:
         old = slot.child
@@ -475,7 +449,7 @@ class Supervisor:
         )
         if code == EXIT_RETIRED:
             slot.replacing = None  # the gateway will send the old one away too
-            self._give_reload_up()
+            self._give_reload_up(self._reloads)
         else:
             self._replace_later(slot)
 
@@ -483,24 +457,29 @@ class Supervisor:
         """After a replacement failed: a reload is given up, a recycling is tried again."""
         entry, slot.replacing = slot.replacing, None
         if entry is not None and entry.reload:
-            self._give_reload_up()
+            self._give_reload_up(entry.reload)
         else:
             self._queue_recycling(slot, slot.next_pause())
 
-    def _give_reload_up(self) -> None:
-        self._queue = [entry for entry in self._queue if not entry.reload]
+    def _give_reload_up(self, number: int) -> None:
+        """Leave a reload; a newer one, asked for meanwhile, goes on."""
+        self._queue = [entry for entry in self._queue if not 0 < entry.reload <= number]
+        again = "save a file again" if self._watcher is not None else "send SIGHUP again"
         self._log.error(
-            "the reload is given up, what served goes on serving; send SIGHUP again when what "
-            "is said above is mended"
+            "the reload is given up, what served goes on serving; %s when what is said above is "
+            "mended",
+            again,
         )
         for slot in self._slots:  # a reload that had been begun would have done for these
             self._queue_recycling(slot, BACKOFF_FIRST)
+        if not any(entry.reload for entry in self._queue):
+            self._end_reload()
 
     def _queue_recycling(self, slot: Slot, pause: float) -> None:
         """Note that a slot's worker asked for a replacement, if it did and none is coming."""
         reason = slot.child.recycle if slot.child is not None else ""
         if reason and slot.replacement is None and all(e.slot is not slot for e in self._queue):
-            self._queue.append(Replacing(slot, reason, False, time.monotonic() + pause))
+            self._queue.append(Replacing(slot, reason, 0, time.monotonic() + pause))
 
     # What people want
 
@@ -513,8 +492,9 @@ class Supervisor:
         if self._stops == 2:
             self._log.warning("%s again: stopping now", name)
         now = time.monotonic()
-        for child in list(self._children.values()):
-            self._tell(child, NOW)
+        for child in self._children:
+            self._children.tell(child, NOW)
+            child.aborted = True  # who does it a second time wants an end, no stacks
             child.kill_at = min(child.kill_at, now + (NOW_WAIT if self._stops == 2 else 0.0))
 
     def _stop_all(self, code: int) -> None:
@@ -522,10 +502,11 @@ class Supervisor:
         if not self._stops:
             self._stops = 1
             self._code = code
+            self._notifier.stopping()
         self._queue.clear()
         for slot in self._slots:
             slot.restart_at = None
-        for child in list(self._children.values()):
+        for child in self._children:
             self._stop(child)
 
     def _grow(self) -> None:
@@ -552,7 +533,9 @@ class Supervisor:
         self._give_up(slot)
 
 
-def supervise(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> int:
+def supervise(
+    settings: Settings, command: Sequence[str], environ: Mapping[str, str], notifier: Notifier
+) -> int:
     """Run `command` as settings.workers worker processes; returns the exit code."""
     try:
         log = logs.configure(settings.log_level, settings.log_config)
@@ -561,7 +544,7 @@ def supervise(settings: Settings, command: Sequence[str], environ: Mapping[str, 
         sys.stderr.write(f"asgi_worker: {exc}\n")
         return EXIT_USAGE
     try:
-        return Supervisor(settings, command, environ, log).run()
+        return Supervisor(settings, command, environ, log, notifier).run()
     except Exception:
         log.critical("the supervisor failed; its workers stop", exc_info=True)
         return EXIT_FAILURE
