@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "app/forwarded.h"
 #include "http/fields.h"
 
 /* The last element of a comma list; `*rest` is what is before it. */
@@ -97,6 +98,122 @@ static bool prefix_valid(struct slice prefix)
     return prefix.length > 1 && prefix.data[0] == '/' && prefix.data[1] != '/';
 }
 
+static void believe_client(struct proxy_identity *out, struct slice client)
+{
+    if (client.length > 0) {
+        out->identity.client_host = client;
+        out->identity.client_port = 0; /* the header does not say, or says what no one can check */
+    }
+}
+
+static void believe_proto(struct proxy_identity *out, const struct request_head *head,
+                          struct slice proto)
+{
+    bool secure =
+        slice_equal_nocase(proto, SLICE("https")) || slice_equal_nocase(proto, SLICE("wss"));
+    bool plain = slice_equal_nocase(proto, SLICE("http")) || slice_equal_nocase(proto, SLICE("ws"));
+    bool websocket = head->kind == REQUEST_WEBSOCKET;
+
+    if (secure) {
+        out->scheme = websocket ? SLICE("wss") : SLICE("https");
+    } else if (plain) {
+        out->scheme = websocket ? SLICE("ws") : SLICE("http");
+    }
+}
+
+static void believe_host(struct proxy_identity *out, struct slice host)
+{
+    if (authority_valid(host)) {
+        out->host = host;
+    }
+}
+
+/* RFC 7239: the hops are walked from the right over trusted addresses; the hop that names the client also says which host and scheme
+ * the client used. */
+static void resolve_forwarded(const struct apps_settings *settings, const struct request_head *head,
+                              struct proxy_identity *out)
+{
+    struct forwarded_hop hops[FORWARDED_HOPS_MAX];
+    size_t count = forwarded_read(head, hops);
+    struct slice client = {NULL, 0};
+    const struct forwarded_hop *hop = NULL;
+
+    for (size_t i = count; i > 0; i--) {
+        struct slice node = host_part(hops[i - 1].node);
+        if (hop != NULL && !is_address(node)) {
+            break; /* "unknown" or a made-up name: the hop before is the last one known */
+        }
+        hop = &hops[i - 1];
+        client = is_address(node) ? node : client;
+        if (!is_address(node) || !settings->trusted(settings->trusted_context, node)) {
+            break;
+        }
+    }
+    if (hop == NULL) {
+        return;
+    }
+    if (settings->proxy_headers.use_for) {
+        believe_client(out, client);
+    }
+    if (settings->proxy_headers.use_proto) {
+        believe_proto(out, head, hop->proto);
+    }
+    if (settings->proxy_headers.use_host) {
+        believe_host(out, hop->host);
+    }
+}
+
+static void resolve_x_forwarded(const struct apps_settings *settings,
+                                const struct request_head *head, struct proxy_identity *out)
+{
+    struct slice rest;
+
+    if (settings->proxy_headers.use_for) {
+        believe_client(out, client_of(settings, head));
+    }
+    if (settings->proxy_headers.use_proto) {
+        believe_proto(out, head, last_element(last_value(head, SLICE("x-forwarded-proto")), &rest));
+    }
+    if (settings->proxy_headers.use_host) {
+        believe_host(out, last_element(last_value(head, SLICE("x-forwarded-host")), &rest));
+    }
+}
+
+/* No other style has a prefix. */
+static void resolve_prefix(const struct request_head *head, struct proxy_identity *out)
+{
+    struct slice rest;
+    struct slice prefix = last_element(last_value(head, SLICE("x-forwarded-prefix")), &rest);
+
+    while (prefix.length > 0 && prefix.data[prefix.length - 1] == '/') {
+        prefix.length--;
+    }
+    if (prefix_valid(prefix)) {
+        out->prefix = prefix;
+    }
+}
+
+/* Whether Forwarded is the style that counts in this request. */
+static bool is_forwarded_style(const struct apps_settings *settings,
+                               const struct request_head *head)
+{
+    bool forwarded = false;
+
+    if (settings->proxy_headers.style != PROXY_HEADERS_AUTO) {
+        return settings->proxy_headers.style == PROXY_HEADERS_FORWARDED;
+    }
+    for (size_t i = 0; i < head->field_count; i++) {
+        struct slice name = head->fields[i].name;
+        if (slice_equal(name, SLICE("x-forwarded-for")) ||
+            slice_equal(name, SLICE("x-forwarded-proto")) ||
+            slice_equal(name, SLICE("x-forwarded-host"))) {
+            return false;
+        }
+        forwarded |= slice_equal(name, SLICE("forwarded"));
+    }
+    return forwarded;
+}
+
 void proxy_headers_resolve(const struct apps_settings *settings, const struct conn *conn,
                            const struct request_head *head, struct proxy_identity *out)
 {
@@ -104,40 +221,12 @@ void proxy_headers_resolve(const struct apps_settings *settings, const struct co
     if (!conn->identity.trusted_proxy || settings->trusted == NULL) {
         return;
     }
-    struct slice rest;
-    if (settings->proxy_headers.use_for) {
-        struct slice client = client_of(settings, head);
-        if (client.length > 0) {
-            out->identity.client_host = client;
-            out->identity.client_port = 0; /* the header does not say */
-        }
-    }
-    if (settings->proxy_headers.use_proto) {
-        struct slice proto = last_element(last_value(head, SLICE("x-forwarded-proto")), &rest);
-        bool secure =
-            slice_equal_nocase(proto, SLICE("https")) || slice_equal_nocase(proto, SLICE("wss"));
-        bool plain =
-            slice_equal_nocase(proto, SLICE("http")) || slice_equal_nocase(proto, SLICE("ws"));
-        bool websocket = head->kind == REQUEST_WEBSOCKET;
-        if (secure) {
-            out->scheme = websocket ? SLICE("wss") : SLICE("https");
-        } else if (plain) {
-            out->scheme = websocket ? SLICE("ws") : SLICE("http");
-        }
-    }
-    if (settings->proxy_headers.use_host) {
-        struct slice host = last_element(last_value(head, SLICE("x-forwarded-host")), &rest);
-        if (authority_valid(host)) {
-            out->host = host;
-        }
+    if (is_forwarded_style(settings, head)) {
+        resolve_forwarded(settings, head, out);
+    } else {
+        resolve_x_forwarded(settings, head, out);
     }
     if (settings->proxy_headers.use_prefix) {
-        struct slice prefix = last_element(last_value(head, SLICE("x-forwarded-prefix")), &rest);
-        while (prefix.length > 0 && prefix.data[prefix.length - 1] == '/') {
-            prefix.length--;
-        }
-        if (prefix_valid(prefix)) {
-            out->prefix = prefix;
-        }
+        resolve_prefix(head, out);
     }
 }

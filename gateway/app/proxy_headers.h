@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who the client is when a trusted proxy stands between: X-Forwarded-For walked from the right over trusted addresses,
- * X-Forwarded-Proto, -Host and -Prefix where they are enabled.
+ * Who the client is when a trusted proxy stands between: X-Forwarded-For or Forwarded (RFC 7239) walked from the right over trusted
+ * addresses; scheme, host and prefix where they are enabled.
  */
 #ifndef GATEWAY_APP_PROXY_HEADERS_H
 #define GATEWAY_APP_PROXY_HEADERS_H
@@ -13,7 +13,7 @@
 struct proxy_identity {
     struct conn_identity identity; /* client host and port replaced where a trusted proxy said so */
     struct slice scheme;
-    struct slice host;   /* X-Forwarded-Host; empty: none */
+    struct slice host;   /* as the client used it; empty: none */
     struct slice prefix; /* X-Forwarded-Prefix; empty: none */
 };
 

@@ -43,8 +43,14 @@ struct route_settings {
 };
 
 /* Which identity fields of a trusted proxy are believed. */
+enum proxy_headers_style {
+    PROXY_HEADERS_AUTO, /* X-Forwarded-* of a request that has one of them, else Forwarded */
+    PROXY_HEADERS_X_FORWARDED,
+    PROXY_HEADERS_FORWARDED /* RFC 7239 */
+};
 struct proxy_headers_settings {
     bool use_for, use_proto, use_host, use_prefix;
+    enum proxy_headers_style style;
 };
 
 #endif

@@ -75,13 +75,15 @@ static void print_protocols(const struct config *config, const struct option *op
 static void read_proxy_use(struct option_reader *reader, const struct option *option,
                            const struct toml_node *node, void *field)
 {
-    struct proxy_headers_settings use = {0};
+    struct proxy_headers_settings use;
     struct slice *items;
     size_t count;
 
     if (!option_strings(reader, option, node, &items, &count)) {
         return;
     }
+    memcpy(&use, field, sizeof(use)); /* it has more than this option sets */
+    use.use_for = use.use_proto = use.use_host = use.use_prefix = false;
     for (size_t i = 0; i < count; i++) {
         if (slice_equal(items[i], SLICE("for"))) {
             use.use_for = true;

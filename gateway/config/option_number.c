@@ -450,6 +450,10 @@ static const struct option_word words_proxy_protocol[] = {{"off", PROXY_PROTOCOL
                                                           {"v2", PROXY_PROTOCOL_V2},
                                                           {"any", PROXY_PROTOCOL_ANY},
                                                           {NULL, 0}};
+static const struct option_word words_proxy_style[] = {{"auto", PROXY_HEADERS_AUTO},
+                                                       {"x-forwarded", PROXY_HEADERS_X_FORWARDED},
+                                                       {"forwarded", PROXY_HEADERS_FORWARDED},
+                                                       {NULL, 0}};
 
 const struct option_type option_type_BOOL = {read_bool, print_bool, "true or false", NULL};
 const struct option_type option_type_UINT = {read_uint, print_uint, "", NULL};
@@ -470,3 +474,4 @@ const struct option_type option_type_VERIFY = {read_word, print_word, "", words_
 const struct option_type option_type_RETRY = {read_word, print_word, "", words_retry};
 const struct option_type option_type_PROXY_PROTOCOL = {read_word, print_word, "",
                                                        words_proxy_protocol};
+const struct option_type option_type_PROXY_STYLE = {read_word, print_word, "", words_proxy_style};

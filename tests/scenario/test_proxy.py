@@ -133,6 +133,32 @@ def test_forwarded_prefix(gateways: dict[str, Gateway], value: str, root: str) -
     assert seen["root_path"] == root and seen["path"] == root + "/a"
 
 
+# --- Forwarded (RFC 7239) ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "client", "scheme", "host"),
+    [
+        (["for=203.0.113.7;proto=https;host=www.example"], "203.0.113.7", "https", "www.example"),
+        (['For="[2001:db9::1]:4711";Proto=https'], "2001:db9::1", "https", "localhost"),
+        (["for=203.0.113.7;proto=https", "for=10.1.2.3;proto=http"], "203.0.113.7", "https", "localhost"),
+        (["for=198.51.100.1;proto=https, for=203.0.113.7"], "203.0.113.7", "http", "localhost"),
+        (["for=203.0.113.7, for"], "127.0.0.1", "http", "localhost"),
+        (['for="203.0.113.7'], "127.0.0.1", "http", "localhost"),
+    ],
+)
+def test_rfc_7239(gateways: dict[str, Gateway], fields: list[str], client: str, scheme: str, host: str) -> None:
+    seen = told(gateways["all"], *(("Forwarded", value) for value in fields))
+    assert (seen["client"][0], seen["scheme"]) == (client, scheme)
+    assert [item for name, item in seen["headers"] if name == "host"] == [host]
+
+
+def test_forwarded_does_not_count_beside_x_forwarded(gateways: dict[str, Gateway]) -> None:
+    """A proxy that writes X-Forwarded-For passes on what its client wrote as Forwarded."""
+    seen = told(gateways["all"], (FOR, "203.0.113.7"), ("Forwarded", "for=198.51.100.1;proto=https"))
+    assert (seen["client"][0], seen["scheme"]) == ("203.0.113.7", "http")
+
+
 FORGED = [
     (FOR, "203.0.113.7"),
     ("X-Forwarded-Proto", "https"),

@@ -160,4 +160,102 @@ TEST(hosts_and_prefixes_are_checked)
     }
 }
 
+TEST(forwarded_is_walked_from_the_right_over_trusted_hops)
+{
+    static const struct {
+        const char *value, *client, *scheme, *host;
+    } rows[] = {
+        {"for=192.0.2.1;proto=https;host=a.example", "192.0.2.1", "https", "a.example"},
+        {"For=\"192.0.2.1:4711\"; Proto=HTTPS", "192.0.2.1", "https", ""},
+        {"for=\"[2001:db8::7]:80\"", "2001:db8::7", "http", ""},
+        /* The client's hop says which scheme and host the client used. */
+        {"for=192.0.2.1;proto=https;host=a.example, for=10.0.0.7;proto=http;host=inner",
+         "192.0.2.1", "https", "a.example"},
+        /* What the client wrote itself lies left of the first stranger. */
+        {"for=203.0.113.9;proto=https, for=192.0.2.1;proto=http", "192.0.2.1", "http", ""},
+        {"for=10.0.0.9, for=10.0.0.7;proto=https", "10.0.0.9", "http", ""},
+        {"for=unknown;proto=https, for=10.0.0.7", "10.0.0.7", "http", ""},
+        {"for=_hidden;proto=https", "10.0.0.1", "https", ""},
+        {"proto=https", "10.0.0.1", "https", ""},
+        {"by=203.0.113.43;for=192.0.2.1;secret=x", "192.0.2.1", "http", ""},
+        {" for=192.0.2.1 ;; proto=https ,", "10.0.0.1", "http", ""},
+        {"", "10.0.0.1", "http", ""},
+        {"for=192.0.2.1;host=\"a b\";proto=gopher", "192.0.2.1", "http", ""},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        begin(true);
+        add("forwarded", rows[i].value);
+        resolve();
+        CHECK(client_is(rows[i].client));
+        CHECK(slice_equal(out.scheme, slice_from(rows[i].scheme)));
+        CHECK(slice_equal(out.host, slice_from(rows[i].host)));
+    }
+}
+
+TEST(a_malformed_forwarded_list_is_not_believed_at_all)
+{
+    static const char *const rows[] = {
+        "for=192.0.2.1;proto=https, for",
+        "for=192.0.2.1, for=\"10.0.0.7",
+        "for=192.0.2.1;for=192.0.2.2",
+        "for =192.0.2.1",
+        "for= 192.0.2.1",
+        "for=\"192.0.2\\.1\"",
+        "for=192.0.2.1 proto=https",
+        "=192.0.2.1",
+        "for=192.0.2.1;proto=https;host=\"a\"b",
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        begin(true);
+        add("forwarded", rows[i]);
+        resolve();
+        CHECK(client_is("10.0.0.1"));
+        CHECK(slice_equal(out.scheme, SLICE("http")));
+        CHECK_EQ_INT(out.host.length, 0);
+    }
+    begin(true);
+    char chain[600] = "for=192.0.2.1";
+    for (size_t i = 1; i < 33; i++) {
+        strcat(chain, ",for=10.0.0.2");
+    }
+    add("forwarded", chain);
+    resolve();
+    CHECK(client_is("10.0.0.1"));
+}
+
+TEST(a_chain_of_forwarded_may_be_spread_over_fields)
+{
+    begin(true);
+    add("forwarded", "for=203.0.113.9, for=192.0.2.1;proto=https");
+    add("forwarded", "for=10.0.0.7");
+    resolve();
+    CHECK(client_is("192.0.2.1"));
+    CHECK(slice_equal(out.scheme, SLICE("https")));
+}
+
+TEST(one_style_counts_in_a_request)
+{
+    static const struct {
+        enum proxy_headers_style style;
+        bool x_forwarded;
+        const char *client;
+    } rows[] = {{PROXY_HEADERS_AUTO, true, "192.0.2.1"},
+                {PROXY_HEADERS_AUTO, false, "203.0.113.9"},
+                {PROXY_HEADERS_FORWARDED, true, "203.0.113.9"},
+                {PROXY_HEADERS_X_FORWARDED, true, "192.0.2.1"},
+                {PROXY_HEADERS_X_FORWARDED, false, "10.0.0.1"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        begin(true);
+        settings.proxy_headers.style = rows[i].style;
+        add("forwarded", "for=203.0.113.9;proto=https");
+        if (rows[i].x_forwarded) {
+            add("x-forwarded-for", "192.0.2.1");
+        }
+        resolve();
+        CHECK(client_is(rows[i].client));
+        /* The other style lends nothing to the one that counts. */
+        CHECK(slice_equal(out.scheme, slice_from(client_is("203.0.113.9") ? "https" : "http")));
+    }
+}
+
 CHECK_MAIN
