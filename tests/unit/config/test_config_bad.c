@@ -229,7 +229,8 @@ static const struct row rows[] = {
      "t.toml:2:12: proxy_headers.trusted has \"everyone\"; write an address (\"192.0.2.1\"), a "
      "network without bits behind its prefix (\"10.0.0.0/8\"), \"unix\" or \"*\"\n"},
     {"[proxy_headers]\nstyle = \"rfc7239\"\n" MINIMAL,
-     "t.toml:2:9: proxy_headers.style is \"rfc7239\"; write \"auto\", \"x-forwarded\" or \"forwarded\"\n"},
+     "t.toml:2:9: proxy_headers.style is \"rfc7239\"; write \"auto\", \"x-forwarded\" or "
+     "\"forwarded\"\n"},
     {"[proxy_headers]\nuse = [\"for\", \"port\"]\n" MINIMAL,
      "t.toml:2:15: proxy_headers.use has \"port\"; write some of \"for\", \"proto\", \"host\", "
      "\"prefix\"\n"},
