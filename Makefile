@@ -66,6 +66,10 @@ worker-tests: ## the Python worker's unit tests
 scenarios: ## real binaries, real clients (release variant) [K=expression for pytest -k]
 	@+$(call variant,$(release_or)) scenarios
 
+.PHONY: scenarios-long
+scenarios-long: ## the scenarios that take minutes: large transfers, bad networks, many connections [K=expression]
+	@+$(call variant,$(release_or)) scenarios-long
+
 .PHONY: asan
 asan: ## unit tests, vectors and scenarios under AddressSanitizer and UndefinedBehaviorSanitizer
 	@+$(call variant,asan) unit vectors scenarios
@@ -129,5 +133,5 @@ distclean: clean ## clean, and remove development trees of older package lists
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "  make %-13s %s\n", $$1, $$2 }'
-	@echo "  make unit-FOLDER   the C unit tests of one folder of gateway/"
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
+	@echo "  make unit-FOLDER     the C unit tests of one folder of gateway/"

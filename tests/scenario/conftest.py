@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "worker"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness.gateway import Gateway
+from harness.gateway import Gateway, speaks_quic
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -34,6 +34,8 @@ def make_gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cal
         environment: dict[str, str] | None = None,
         **sections: Any,
     ) -> Gateway:
+        if sections.get("quic") and not speaks_quic():
+            pytest.skip("this gatewayd has no HTTP/3")
         directory = tmp_path / f"gateway-{len(made)}"
         directory.mkdir()
         gateway = Gateway(directory, **sections)

@@ -131,6 +131,7 @@ class Http3(Quic):
         self.critical = critical
         self.control = self.encoder_stream = self.decoder_stream = -1
         self.encoder = pylsqpack.Encoder()
+        self.own_encoder = True  # False: the test writes to the encoder stream itself
         self.decoder = pylsqpack.Decoder(
             dict(own_settings).get(QPACK_MAX_TABLE, 0), dict(own_settings).get(QPACK_BLOCKED, 0)
         )
@@ -282,7 +283,8 @@ class Http3(Quic):
                 self._head(unblocked, pairs)
                 self._request(unblocked, self.reading[unblocked])
         elif reading.kind == DECODER and reading.buffer:
-            self.encoder.feed_decoder(bytes(reading.buffer))
+            if self.own_encoder:
+                self.encoder.feed_decoder(bytes(reading.buffer))
             reading.buffer.clear()
         else:
             reading.buffer.clear()

@@ -16,8 +16,8 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def free_port_of_both(host: str = "127.0.0.1") -> int:
-    """A port that is free for TCP and UDP. It lies below the kernel's ephemeral ports, which the sockets of QUIC clients
-    take at random between this call and the start of the gateway."""
+    """A port that is free for TCP and UDP. It lies below the kernel's ephemeral ports, which the sockets of QUIC
+    clients take at random between this call and the start of the gateway."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         port = random.SystemRandom().randrange(10240, 32768)
