@@ -24,7 +24,7 @@ static void app_row(struct app *app, struct admin_table *table)
         in_flight += atomic_load_explicit(&worker->in_flight, memory_order_relaxed);
     }
     admin_table_text(table, slice_from(app->name));
-    admin_table_number(table, atomic_load_explicit(&app->ready_workers, memory_order_relaxed));
+    admin_table_number(table, app_ready(app));
     admin_table_number(table, app->workers.length);
     admin_table_number(table, in_flight);
     admin_table_number(table, atomic_load_explicit(&app->waiting, memory_order_relaxed));
@@ -91,7 +91,7 @@ bool admin_apps_ready(const struct apps *apps, struct strbuf *why)
 
     for (size_t i = 0; i < apps->settings->app_count; i++) {
         const struct app *app = apps->apps[i];
-        if (atomic_load_explicit(&app->ready_workers, memory_order_relaxed) == 0) {
+        if (app_ready(app) == 0) {
             strbuf_printf(why, "app %s has no ready worker\n", app->name);
             ready = false;
         }

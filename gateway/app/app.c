@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "app/app_deploy.h"
 #include "app/forward_ws.h"
 #include "app/pool_links.h"
 #include "base/clock.h"
@@ -23,9 +24,11 @@
 static void on_left(struct mail *mail, struct loop *loop)
 {
     struct worker *worker = LIST_CONTAINER(mail, struct worker, left);
-    (void)loop;
     if (worker_list_linked(worker)) { /* not when apps_free was earlier */
         worker_list_remove(&worker->app->workers, worker);
+        if (loop != NULL && !worker->app->deploy_stopped) {
+            app_deploy_left(worker);
+        }
     }
     worker_unref(worker);
 }
@@ -44,17 +47,33 @@ void app_worker_left(struct worker *worker)
     }
 }
 
-void app_note_error(struct app *app, pid_t pid, enum frame_error code, struct slice text)
+void app_note_error(struct worker *worker, enum frame_error code, struct slice text)
 {
-    pthread_mutex_lock(&app->error_lock);
-    int length = snprintf(app->last_error, sizeof app->last_error, "worker %d: %s: ", (int)pid,
-                          frame_error_name(code));
-    size_t room = sizeof app->last_error - (size_t)length - 1;
+    struct app *app = worker->app;
+    char line[sizeof app->last_error];
+    int length =
+        snprintf(line, sizeof line, "worker %d: %s: ", (int)worker->pid, frame_error_name(code));
+    size_t room = sizeof line - (size_t)length - 1;
     if (text.length > room) { /* the end of a traceback says what happened */
         text = slice_skip(text, text.length - room);
     }
-    snprintf(app->last_error + length, room + 1, "%.*s", SLICE_PRINT(text));
+    snprintf(line + length, room + 1, "%.*s", SLICE_PRINT(text));
+    char *copy = mem_alloc(strlen(line) + 1);
+    pthread_mutex_lock(&app->error_lock);
+    memcpy(app->last_error, line, strlen(line) + 1);
+    if (copy != NULL) {
+        memcpy(copy, line, strlen(line) + 1);
+        mem_free(worker->last_error);
+        worker->last_error = copy;
+    }
     pthread_mutex_unlock(&app->error_lock);
+}
+
+void app_kick(struct app *app)
+{
+    for (unsigned i = 0; i < app->apps->loop_count; i++) {
+        pool_kick(app->pools[i]);
+    }
 }
 
 static struct worker *find_instance(const struct app *app, const struct hello *hello)
@@ -127,14 +146,18 @@ static void on_hello(void *context, struct ipc_link *link)
     const struct hello *hello = &link->hello;
     char text[256];
     struct worker *worker = find_instance(app, hello);
+    uint32_t slot = 0;
     enum frame_error code = judge_hello(app, hello, worker, text, sizeof text);
+    if (code == FRAME_ERROR_NO_ERROR && worker == NULL) {
+        code = app_deploy_admit(app, hello->generation, &slot, text, sizeof text);
+    }
     if (code != FRAME_ERROR_NO_ERROR) {
         log_warning("app", "%s: refused worker %d: %s", app->name, (int)link->pid, text);
         ipc_link_refuse(link, code, text);
         return;
     }
     if (worker == NULL) {
-        worker = worker_new(app, link, apps->loop_count, clock_now());
+        worker = worker_new(app, link, slot, apps->loop_count, clock_now());
         if (worker == NULL) {
             ipc_link_refuse(link, FRAME_ERROR_OVERLOADED, "the gateway is out of memory");
             return;
@@ -167,6 +190,7 @@ struct app *app_new(struct apps *apps, const struct app_settings *settings, int 
     memcpy(app->name, settings->name.data, settings->name.length);
     worker_list_init(&app->workers);
     pthread_mutex_init(&app->error_lock, NULL);
+    app_deploy_init(app);
     app->pools = mem_calloc(apps->loop_count, sizeof app->pools[0]);
     bool failed = app->pools == NULL;
     for (unsigned i = 0; i < apps->loop_count && !failed; i++) {
@@ -203,6 +227,7 @@ void app_free(struct app *app)
         pool_free(app->pools[i]);
     }
     mem_free(app->pools);
+    app_deploy_done(app);
     drop_workers(app);
     pthread_mutex_destroy(&app->error_lock);
     app->magic = MAGIC_FREED;
@@ -265,6 +290,7 @@ struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
 enum error app_accept(struct app *app)
 {
     struct apps *apps = app->apps;
+    app_deploy_start(app);
     app->acceptor =
         ipc_acceptor_new(apps->loops[0], app->socket, apps->settings->ipc,
                          app->settings->allow_uids, app->settings->allow_uid_count, on_hello, app);
@@ -297,6 +323,9 @@ void apps_stop_loop(struct apps *apps, unsigned loop_index)
         if (loop_index == 0 && pool->app->acceptor != NULL) {
             ipc_acceptor_free(pool->app->acceptor);
             pool->app->acceptor = NULL;
+        }
+        if (loop_index == 0) {
+            app_deploy_stop(pool->app);
         }
         pool_stop(pool);
     }
@@ -341,63 +370,4 @@ void app_loop_conn_closed(struct app_loop *app_loop, struct conn *conn)
     }
     REQUIRE(idmap_remove(&app_loop->conns, conn->wire_id) == conn);
     conn->wire_id = 0;
-}
-
-/* --- status ------------------------------------------------------------------------------------------------------------- */
-
-static void dump_worker(const struct worker *worker, struct strbuf *out)
-{
-    uint64_t age = clock_now() - worker->connected_at;
-    bool stuck = atomic_load_explicit(&worker->unresponsive, memory_order_relaxed);
-    strbuf_printf(out, "{\"pid\":%d,\"pid_claimed\":%s,\"state\":\"%s\",\"generation\":\"",
-                  (int)worker->pid, worker->pid_from_kernel ? "false" : "true",
-                  stuck ? "unresponsive" : worker_state_name(worker_get_state(worker)));
-    strbuf_append_json(out, slice_from(worker->generation));
-    strbuf_append_text(out, "\",\"python\":\"");
-    strbuf_append_json(out, slice_from(worker->python));
-    strbuf_append_text(out, "\",\"version\":\"");
-    strbuf_append_json(out, slice_from(worker->version));
-    strbuf_printf(out,
-                  "\",\"in_flight\":%u,\"capacity\":%u,\"served\":%llu,\"links\":%u,"
-                  "\"lag_us\":%llu,\"rss\":%llu,\"age_s\":%llu}",
-                  atomic_load_explicit(&worker->in_flight, memory_order_relaxed), worker->capacity,
-                  (unsigned long long)atomic_load_explicit(&worker->served, memory_order_relaxed),
-                  atomic_load_explicit(&worker->open_links, memory_order_relaxed),
-                  (unsigned long long)atomic_load_explicit(&worker->lag_ns, memory_order_relaxed) /
-                      CLOCK_NS_PER_US,
-                  (unsigned long long)atomic_load_explicit(&worker->rss, memory_order_relaxed),
-                  (unsigned long long)(age / CLOCK_NS_PER_S));
-}
-
-static void dump_app(struct app *app, struct strbuf *out)
-{
-    strbuf_append_text(out, "{\"name\":\"");
-    strbuf_append_json(out, slice_from(app->name));
-    strbuf_append_text(out, "\",\"socket\":\"");
-    strbuf_append_json(out, app->settings->socket);
-    strbuf_printf(out, "\",\"ready\":%u,\"waiting\":%u,\"last_error\":\"",
-                  atomic_load_explicit(&app->ready_workers, memory_order_relaxed),
-                  atomic_load_explicit(&app->waiting, memory_order_relaxed));
-    pthread_mutex_lock(&app->error_lock);
-    strbuf_append_json(out, slice_from(app->last_error));
-    pthread_mutex_unlock(&app->error_lock);
-    strbuf_append_text(out, "\",\"workers\":[");
-    bool first = true;
-    LIST_EACH(worker_list, &app->workers, struct worker, worker)
-    {
-        strbuf_append_text(out, first ? "" : ",");
-        first = false;
-        dump_worker(worker, out);
-    }
-    strbuf_append_text(out, "]}");
-}
-
-void apps_dump(const struct apps *apps, struct strbuf *out)
-{
-    strbuf_append_char(out, '[');
-    for (size_t i = 0; i < apps->settings->app_count; i++) {
-        strbuf_append_text(out, i == 0 ? "" : ",");
-        dump_app(apps->apps[i], out);
-    }
-    strbuf_append_char(out, ']');
 }

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "app/apps_settings.h"
+#include "app/deploy.h"
 #include "app/worker.h"
 #include "base/idmap.h"
 #include "base/strbuf.h"
@@ -40,13 +41,30 @@ struct app {
     struct ipc_acceptor *acceptor;    /* loop 0 */
     struct worker_list workers;       /* loop 0 */
     _Atomic uint32_t waiting;         /* queued requests, all loops */
-    _Atomic uint32_t ready_workers;
-    struct pool **pools;        /* one per loop */
+    struct pool **pools;              /* one per loop */
+    struct deploy deploy;             /* its generations: loop 0, but for the atomics */
+    struct mail review;               /* to loop 0: look at the generations */
+    _Atomic bool review_posted;
+    struct loop_timer deploy_timer, pause_timer; /* loop 0 */
+    _Atomic bool paused;                         /* gatewayctl pause: nobody is placed */
+    _Atomic uint64_t resumed_at; /* who waited then has queue_timeout from then on */
+    /* Of loop 0. */
+    uint32_t serving_known; /* the slot that serves, as of the last review */
+    bool loading;           /* generations are being restored */
+    bool deploy_stopped;    /* nothing is decided any more */
+    bool state_known, state_dirty,
+        state_failed;           /* state file: read or written; out of date; told */
     pthread_mutex_t error_lock; /* of last_error: written once per failed worker, read by status */
     char last_error[4096];
 };
 
 LIST_DEFINE(app_list, struct app, retirement.in_apps);
+
+/* Ready workers of the generation that serves. Any loop. */
+static inline uint32_t app_ready(const struct app *app)
+{
+    return deploy_ready(&app->deploy);
+}
 
 /* One loop's view: the context of app_handler. */
 struct app_loop {
@@ -98,13 +116,13 @@ enum error app_accept(struct app *app) MUST_CHECK;
 /* For app/ itself: a worker's last link has closed (any loop): loop 0 takes it off the registry. */
 void app_worker_left(struct worker *worker);
 /* For app/ itself: keeps a worker's last words for status. Any loop. */
-void app_note_error(struct app *app, pid_t pid, enum frame_error code, struct slice text);
+void app_note_error(struct worker *worker, enum frame_error code, struct slice text);
+/* For app/ itself: all its loops look at their queues. Any loop. */
+void app_kick(struct app *app);
 
 /* The handler that conn_groups are given, with the loop's app_loop as context. */
 extern const struct exchange_handler app_handler;
 /* Tells a loop's links that a client connection has ended (CONN_END), if they knew it. */
 void app_loop_conn_closed(struct app_loop *app_loop, struct conn *conn);
-/* Status of apps and workers as JSON (an array of objects); loop 0's thread. */
-void apps_dump(const struct apps *apps, struct strbuf *out);
 
 #endif

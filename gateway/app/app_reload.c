@@ -3,6 +3,7 @@
  * changed by that loop. */
 #include "app/app_reload.h"
 
+#include "app/app_deploy.h"
 #include "app/pool_links.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -81,6 +82,7 @@ static void retire(struct apps *apps, struct app *app, uint64_t now)
     retirement->kept = *app->settings;
     retirement->kept.name = slice_from(app->name);
     retirement->kept.socket = retirement->kept.group = SLICE("");
+    retirement->kept.warmup = retirement->kept.state_file = SLICE("");
     retirement->kept.allow_uids = NULL;
     retirement->kept.allow_uid_count = 0;
     app->settings = &retirement->kept;
@@ -160,6 +162,9 @@ void apps_apply_loop(struct apps *apps, unsigned loop_index)
             stop_accepting(app);
         }
         accept_workers(apps);
+        for (size_t i = 0; i < apps->settings->app_count; i++) {
+            app_deploy_settings(apps->apps[i]);
+        }
     }
     apps_sweep_loop(apps, loop_index, 0);
 }
@@ -171,6 +176,9 @@ static void sweep(struct app *app, unsigned loop_index, uint64_t deadline)
     if (retirement->doomed) {
         bool quiet = pool_retire(pool);
         REQUIRE(quiet);
+        if (loop_index == 0) {
+            app_deploy_stop(app);
+        }
         pool_list_remove(app->apps->app_loops[loop_index].pools, pool);
         return;
     }

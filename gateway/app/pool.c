@@ -24,7 +24,10 @@
 static bool is_usable(const struct pool_link *link)
 {
     const struct worker *worker = link->worker;
+    const struct app *app = worker->app;
     return link->ready && worker_get_state(worker) == WORKER_READY &&
+           worker->slot == atomic_load_explicit(&app->deploy.serving, memory_order_acquire) &&
+           !atomic_load_explicit(&app->paused, memory_order_relaxed) &&
            !atomic_load_explicit(&worker->unresponsive, memory_order_relaxed) &&
            channel_can_open(link->channel);
 }
@@ -107,7 +110,7 @@ static struct pool_waiter *first_in_line(const struct pool *pool)
 static void publish_oldest(struct pool *pool)
 {
     const struct pool_waiter *first = first_in_line(pool);
-    bool ready = atomic_load_explicit(&pool->app->ready_workers, memory_order_relaxed) > 0;
+    bool ready = app_ready(pool->app) > 0;
     bool counts = first != NULL && (!ready || any_link(pool, is_usable));
     atomic_store(&pool->oldest, counts ? first->arrived_at : UINT64_MAX);
 }
@@ -155,13 +158,28 @@ static void expire(struct pool_waiter *waiter, enum end_reason reason)
     waiter->on_expire(waiter, reason);
 }
 
+/* When its wait is over: while the app is paused, pause_timeout counts, and after that queue_timeout begins anew. */
+static uint64_t wait_end(const struct app *app, const struct pool_waiter *waiter)
+{
+    uint64_t resumed = atomic_load(&app->resumed_at);
+    if (atomic_load(&app->paused)) {
+        uint64_t timeout = app->settings->pause_timeout;
+        return waiter->queued_at + (timeout > waiter->timeout ? timeout : waiter->timeout);
+    }
+    return (resumed > waiter->queued_at ? resumed : waiter->queued_at) + waiter->timeout;
+}
+
 static void on_wait_timer(struct loop_timer *timer)
 {
     struct pool_waiter *waiter = LIST_CONTAINER(timer, struct pool_waiter, timer);
     struct pool *pool = waiter->pool;
+    uint64_t end = wait_end(pool->app, waiter);
+    uint64_t now = loop_now(pool->loop);
+    if (end > now && loop_timer_set(&waiter->timer, end - now) == ERROR_NONE) {
+        return;
+    }
     METRIC_INCREMENT(queue_timeouts);
-    bool none_ready = atomic_load_explicit(&pool->app->ready_workers, memory_order_relaxed) == 0;
-    expire(waiter, none_ready ? END_NO_WORKER : END_QUEUE_TIMEOUT);
+    expire(waiter, app_ready(pool->app) == 0 ? END_NO_WORKER : END_QUEUE_TIMEOUT);
     loop_mark_dirty(pool->loop, &pool->dirty); /* others may have waited for this one */
 }
 
@@ -389,6 +407,7 @@ void pool_wait(struct pool *pool, struct pool_waiter *waiter, uint64_t timeout, 
     waiter->timeout = timeout;
     waiter->queued = false;
     waiter->again = again;
+    waiter->queued_at = loop_now(pool->loop);
     loop_timer_init(&waiter->timer, pool->loop, on_wait_timer);
     if (!again) {
         waiter->arrived_at = loop_now(pool->loop);
@@ -425,6 +444,9 @@ static void on_kick(struct mail *mail, struct loop *loop)
     struct pool *pool = LIST_CONTAINER(mail, struct pool, kick);
     atomic_store_explicit(&pool->kicked, false, memory_order_release);
     if (!pool->stopped) {
+        if (atomic_exchange_explicit(&pool->retire_look, false, memory_order_acq_rel)) {
+            pool_links_send_away(pool);
+        }
         loop_mark_dirty(loop, &pool->dirty);
     }
 }

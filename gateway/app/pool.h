@@ -39,8 +39,9 @@ struct pool_waiter {
     struct loop_timer timer;
     uint64_t avoid; /* serial of a worker that refused it a moment ago; 0: none */
     uint64_t arrived_at;
-    uint64_t timeout; /* how long it may queue */
-    bool held;        /* refused more than once: nobody gets it before the retry timer */
+    uint64_t queued_at; /* when it began to wait, this time */
+    uint64_t timeout;   /* how long it may */
+    bool held;          /* refused more than once: nobody gets it before the retry timer */
     bool
         websocket; /* only to a link that offers it, and to a worker with fewer than long_lived_max */
     bool queued;   /* in `waiters`, counted in app->waiting; else in `arrivals`, or in neither */
@@ -68,6 +69,7 @@ struct pool {
     struct loop_dirty dirty;
     struct mail kick; /* "look at your queue": posted by loops that freed a slot */
     _Atomic bool kicked;
+    _Atomic bool retire_look; /* workers are to be sent away */
     struct loop_timer retry_timer;
     uint64_t budget_second; /* retry budget over the last 10 s */
     uint32_t budget_requests[10], budget_retries[10];

@@ -15,13 +15,6 @@
 
 #define POOL_LINK_MAGIC UINT32_C(0x504c494e)
 
-static void kick_all(struct app *app)
-{
-    for (unsigned i = 0; i < app->apps->loop_count; i++) {
-        pool_kick(app->pools[i]);
-    }
-}
-
 /* Whether the loop's links can serve its waiters may be another answer now. */
 static void look_again(const struct pool_link *link)
 {
@@ -42,6 +35,17 @@ static void discard_loss(struct mail *mail)
     worker_unref(LIST_CONTAINER(mail, struct worker_in_loop, loss)->worker);
 }
 
+/* What it said itself says more. */
+static void note_loss(struct worker *worker, const char *why)
+{
+    pthread_mutex_lock(&worker->app->error_lock);
+    bool said = worker->last_error != NULL;
+    pthread_mutex_unlock(&worker->app->error_lock);
+    if (!said) {
+        app_note_error(worker, FRAME_ERROR_WORKER_LOST, slice_from(why));
+    }
+}
+
 void worker_lost(struct worker *worker, const char *why)
 {
     if (atomic_exchange_explicit(&worker->lost, true, memory_order_acq_rel)) {
@@ -49,7 +53,16 @@ void worker_lost(struct worker *worker, const char *why)
     }
     METRIC_INCREMENT(workers_lost);
     log_warning("app", "%s: worker %d lost: %s", worker->app->name, (int)worker->pid, why);
-    worker_set_state(worker, WORKER_GONE);
+    if (worker_set_state(worker, WORKER_GONE) == WORKER_READY &&
+        deploy_fall_back(&worker->app->deploy, worker->slot)) {
+        METRIC_INCREMENT(deploys_fallen_back);
+        log_error("deploy",
+                  "%s: worker %d of generation %s was lost on probation: the generation "
+                  "before serves again",
+                  worker->app->name, (int)worker->pid, worker->generation);
+        app_kick(worker->app);
+    }
+    note_loss(worker, why);
     const struct apps *apps = worker->app->apps;
     for (unsigned i = 0; i < apps->loop_count; i++) {
         struct worker_in_loop *there = &worker->in_loop[i];
@@ -67,6 +80,27 @@ void pool_drop_worker(struct pool *pool, struct worker *worker)
         if (link->worker == worker) {
             channel_close(link->channel, FRAME_ERROR_WORKER_LOST,
                           "another link of this worker was lost");
+        }
+    }
+}
+
+/* Once: open streams go on to their end. */
+static void tell_to_go(struct pool_link *link, enum frame_error code)
+{
+    if (!link->told_to_go) {
+        link->told_to_go = true;
+        worker_set_state(link->worker, WORKER_DRAINING);
+        forward_ws_drain_link(link->pool->app_loop, link);
+        channel_goaway(link->channel, code);
+    }
+}
+
+void pool_links_send_away(struct pool *pool)
+{
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        if (atomic_load_explicit(&link->worker->retire, memory_order_acquire)) {
+            tell_to_go(link, FRAME_ERROR_RETIRED); /* SPEC R97 */
         }
     }
 }
@@ -90,12 +124,7 @@ void pool_links_retire(struct pool *pool)
 {
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
     {
-        if (!link->told_to_go) {
-            link->told_to_go = true;
-            worker_set_state(link->worker, WORKER_DRAINING);
-            forward_ws_drain_link(pool->app_loop, link);
-            channel_goaway(link->channel, FRAME_ERROR_DRAINING); /* SPEC R95 */
-        }
+        tell_to_go(link, FRAME_ERROR_DRAINING); /* SPEC R95 */
     }
 }
 
@@ -109,11 +138,9 @@ static void on_ready(struct channel *channel, void *owner)
     link->ready = true;
     uint32_t ready = atomic_fetch_add_explicit(&worker->ready_links, 1, memory_order_acq_rel) + 1;
     if (ready >= worker->app->apps->loop_count && worker_get_state(worker) == WORKER_STARTING) {
+        atomic_store(&worker->ready_at, loop_now(link->pool->loop));
         worker_set_state(worker, WORKER_READY);
-        log_info("app", "%s: worker %d ready (generation %s, %s)", worker->app->name,
-                 (int)worker->pid, worker->generation[0] != '\0' ? worker->generation : "none",
-                 worker->python);
-        kick_all(worker->app);
+        app_kick(worker->app);
     } else {
         look_again(link); /* dialled again: who waits in this loop may have waited for it */
     }
@@ -154,7 +181,7 @@ static void on_lag(struct channel *channel, void *owner, uint64_t lag)
         log_warning("app", "%s: worker %d %s", worker->app->name, (int)worker->pid,
                     stuck ? "does not answer PING; it gets no new requests" : "answers again");
         if (!stuck) {
-            kick_all(worker->app);
+            app_kick(worker->app);
         }
     }
 }
@@ -174,7 +201,10 @@ static void on_error_text(struct channel *channel, void *owner, enum frame_error
     (void)channel;
     log_error("app", "%s: worker %d: %s: %.*s", worker->app->name, (int)worker->pid,
               frame_error_name(code), SLICE_PRINT(text));
-    app_note_error(worker->app, worker->pid, code, text);
+    app_note_error(worker, code, text);
+    if (code == FRAME_ERROR_STARTUP_FAILED) {
+        atomic_store(&worker->start_failed, true);
+    }
 }
 
 static void free_link(struct loop_grave *grave)
@@ -209,7 +239,9 @@ static void release_link(struct pool_link *link)
 static void on_closed(struct channel *channel, void *owner, bool orderly, const char *text)
 {
     struct pool_link *link = owner;
-    (void)channel;
+    if (channel_end_code(channel) == FRAME_ERROR_STARTUP_FAILED) {
+        atomic_store(&link->worker->start_failed, true);
+    }
     pool_link_list_remove(&link->pool->links, link);
     link->channel = NULL;
     look_again(link);
@@ -309,4 +341,7 @@ void pool_attach(struct pool *pool, struct pool_link *link)
         return;
     }
     pool_link_list_append(&pool->links, link);
+    if (atomic_load_explicit(&worker->retire, memory_order_acquire)) {
+        pool_links_send_away(pool); /* it was on its way here meanwhile */
+    }
 }

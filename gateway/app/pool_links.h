@@ -18,6 +18,8 @@ void pool_links_close(struct pool *pool, bool now);
 void pool_links_retire(struct pool *pool);
 /* A slot of one of this pool's workers is free: whoever waits longest is told. */
 void pool_slot_freed(struct pool *pool);
+/* Sends GOAWAY(RETIRED) on the links of workers that are to be sent away, once. */
+void pool_links_send_away(struct pool *pool);
 /* Tells every loop that a worker is lost, once; they close its links. Any loop. */
 void worker_lost(struct worker *worker, const char *why);
 

@@ -28,10 +28,12 @@ struct app_settings {
     uint32_t long_lived_max; /* WebSockets of one worker */
     uint64_t
         ws_on_drain; /* how long WebSockets of a worker that goes away are kept; 0: closed at once */
-    uint32_t min_ready;
-    uint64_t soak;
-    uint32_t rollback_keep;
+    uint32_t min_ready; /* at least 1 */
+    uint64_t soak, probation, rollback_keep;
     bool promote_auto;
+    struct slice warmup; /* target of the request that a new worker is tried with; empty: none */
+    struct slice state_file; /* where generations are remembered; empty: nowhere */
+    uint64_t slow_start;     /* until a new worker is given its whole share; 0: at once */
 };
 
 struct route_settings {

@@ -3,6 +3,7 @@
 #include "app/worker.h"
 
 #include "app/app.h"
+#include "app/app_deploy.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/metrics.h"
@@ -21,8 +22,8 @@ static void copy_text(char *out, size_t size, struct slice text)
     out[length] = '\0';
 }
 
-struct worker *worker_new(struct app *app, const struct ipc_link *link, unsigned loops,
-                          uint64_t now)
+struct worker *worker_new(struct app *app, const struct ipc_link *link, uint32_t slot,
+                          unsigned loops, uint64_t now)
 {
     struct worker *worker = mem_calloc(1, sizeof *worker + loops * sizeof worker->in_loop[0]);
     if (worker == NULL) {
@@ -39,6 +40,7 @@ struct worker *worker_new(struct app *app, const struct ipc_link *link, unsigned
     worker->uid = link->uid;
     worker->capacity = link->hello.max_concurrency;
     worker->connected_at = now;
+    worker->slot = slot;
     copy_text(worker->generation, sizeof worker->generation, link->hello.generation);
     copy_text(worker->python, sizeof worker->python, link->hello.python);
     copy_text(worker->version, sizeof worker->version, link->hello.worker_version);
@@ -59,6 +61,7 @@ void worker_unref(struct worker *worker)
     if (atomic_fetch_sub_explicit(&worker->references, 1, memory_order_acq_rel) == 1) {
         worker->magic = MAGIC_FREED;
         METRIC_DECREMENT(workers);
+        mem_free(worker->last_error);
         mem_free(worker);
     }
 }
@@ -66,6 +69,7 @@ void worker_unref(struct worker *worker)
 enum worker_state worker_set_state(struct worker *worker, enum worker_state state)
 {
     REQUIRE_OBJECT(worker, WORKER_MAGIC);
+    _Atomic uint32_t *ready = &worker->app->deploy.slots[worker->slot].ready;
     int before = atomic_load_explicit(&worker->state, memory_order_acquire);
     do {
         if (before == WORKER_GONE || (before == WORKER_DRAINING && state != WORKER_GONE)) {
@@ -75,10 +79,13 @@ enum worker_state worker_set_state(struct worker *worker, enum worker_state stat
                                                     memory_order_acq_rel, memory_order_acquire));
     if (before != WORKER_READY && state == WORKER_READY) {
         METRIC_INCREMENT(workers_ready);
-        atomic_fetch_add_explicit(&worker->app->ready_workers, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(ready, 1, memory_order_relaxed);
     } else if (before == WORKER_READY && state != WORKER_READY) {
         METRIC_DECREMENT(workers_ready);
-        atomic_fetch_sub_explicit(&worker->app->ready_workers, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(ready, 1, memory_order_relaxed);
+    }
+    if (before != (int)state) {
+        app_deploy_look(worker->app);
     }
     return (enum worker_state)before;
 }
@@ -88,6 +95,20 @@ const char *worker_state_name(enum worker_state state)
     static const char *const names[] = {"starting", "ready", "draining", "gone"};
     REQUIRE((unsigned)state < sizeof names / sizeof names[0]);
     return names[state];
+}
+
+const char *worker_condition(const struct worker *worker)
+{
+    enum worker_state state = worker_get_state(worker);
+    const struct app *app = worker->app;
+    if (state == WORKER_READY && atomic_load(&worker->unresponsive)) {
+        return "unresponsive";
+    }
+    if (state == WORKER_READY &&
+        (atomic_load(&app->paused) || worker->slot != atomic_load(&app->deploy.serving))) {
+        return "paused";
+    }
+    return worker_state_name(state);
 }
 
 bool worker_reserve(struct worker *worker)

@@ -50,12 +50,18 @@ struct worker {
     uint32_t capacity;
     uint64_t connected_at;
     char generation[129], python[65], version[65];
+    uint32_t slot;    /* of its generation, in app->deploy */
+    char *last_error; /* under app->error_lock; NULL: none. Owned. */
 
+    bool ready_logged;          /* loop 0 */
     _Atomic int state;          /* enum worker_state */
     _Atomic uint32_t in_flight; /* reserved slots */
     _Atomic uint32_t websockets;
     _Atomic uint32_t ready_links, open_links;
     _Atomic bool lost, unresponsive, left_told;
+    _Atomic bool start_failed; /* its app did not start, or not in time, or its warm-up failed */
+    _Atomic bool retire;       /* it is sent away: its links get GOAWAY(RETIRED) */
+    _Atomic uint64_t ready_at;
     _Atomic uint64_t lag_ns, rss, served, refused;
     struct mail left;                /* to loop 0: the last link has closed */
     struct worker_in_loop in_loop[]; /* one per loop */
@@ -64,8 +70,8 @@ struct worker {
 LIST_DEFINE(worker_list, struct worker, in_app);
 
 /* A worker from its first HELLO, state STARTING, one reference (the registry's). NULL: no memory. */
-struct worker *worker_new(struct app *app, const struct ipc_link *link, unsigned loops,
-                          uint64_t now) MUST_CHECK;
+struct worker *worker_new(struct app *app, const struct ipc_link *link, uint32_t slot,
+                          unsigned loops, uint64_t now) MUST_CHECK;
 struct worker *worker_ref(struct worker *worker);
 void worker_unref(struct worker *worker);
 /* Changes the state (never back from GONE) and counts it; returns the one before. Any loop. */
@@ -75,6 +81,8 @@ static inline enum worker_state worker_get_state(const struct worker *worker)
     return (enum worker_state)atomic_load_explicit(&worker->state, memory_order_acquire);
 }
 const char *worker_state_name(enum worker_state state);
+/* What people are shown: also unresponsive, and paused (ready, but its generation or app is not served). */
+const char *worker_condition(const struct worker *worker);
 /* Reserves one of its slots; false when all are taken or it is not READY. Any loop. */
 bool worker_reserve(struct worker *worker);
 /* Gives a reserved slot back; exactly once per reservation. */

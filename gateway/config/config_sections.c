@@ -101,13 +101,16 @@ static void read_app(struct option_reader *reader, const struct toml_node *node,
                    SLICE_PRINT(node->key));
     }
     app->name = reader->app_name = node->key;
-    /* What deployments will make options of. */
-    app->pause_timeout = UINT64_C(60000000000);
-    app->min_ready = 1;
-    app->soak = UINT64_C(5000000000);
-    app->promote_auto = true;
     set_prefix(reader, arena_format(reader->arena, "apps.%.*s", SLICE_PRINT(node->key)));
     option_read_section(reader, SECTION_app, node, app);
+    if (app->state_file.length == 0) {
+        struct slice stem = app->socket;
+        if (stem.length > 5 && memcmp(stem.data + stem.length - 5, ".sock", 5) == 0) {
+            stem.length -= 5;
+        }
+        app->state_file = arena_format(reader->arena, "%.*s.state", SLICE_PRINT(stem));
+        reader->no_memory |= app->state_file.data == NULL;
+    }
 }
 
 static void read_apps(struct option_reader *reader, const struct toml_node *tree)

@@ -445,6 +445,7 @@ static const struct option_word words_retry[] = {{"never", APP_RETRY_NEVER},
                                                  {"safe", APP_RETRY_SAFE},
                                                  {"idempotent", APP_RETRY_IDEMPOTENT},
                                                  {NULL, 0}};
+static const struct option_word words_promote[] = {{"auto", true}, {"manual", false}, {NULL, 0}};
 static const struct option_word words_proxy_protocol[] = {{"off", PROXY_PROTOCOL_OFF},
                                                           {"v1", PROXY_PROTOCOL_V1},
                                                           {"v2", PROXY_PROTOCOL_V2},
@@ -472,6 +473,7 @@ const struct option_type option_type_LOG_LEVEL = {read_word, print_word, "", wor
 const struct option_type option_type_TLS_VERSION = {read_word, print_word, "", words_tls_version};
 const struct option_type option_type_VERIFY = {read_word, print_word, "", words_verify};
 const struct option_type option_type_RETRY = {read_word, print_word, "", words_retry};
+const struct option_type option_type_PROMOTE = {read_word, print_word, "", words_promote};
 const struct option_type option_type_PROXY_PROTOCOL = {read_word, print_word, "",
                                                        words_proxy_protocol};
 const struct option_type option_type_PROXY_STYLE = {read_word, print_word, "", words_proxy_style};

@@ -352,6 +352,27 @@ static void read_path_prefix(struct option_reader *reader, const struct option *
     *(struct slice *)field = text;
 }
 
+static void read_warmup(struct option_reader *reader, const struct option *option,
+                        const struct toml_node *node, void *field)
+{
+    struct slice text;
+
+    if (!option_string(reader, option, node, &text)) {
+        return;
+    }
+    bool plain = text.length == 0 || text.data[0] == '/';
+    for (size_t i = 0; i < text.length; i++) {
+        plain &= text.data[i] > ' ' && text.data[i] < 0x7f && text.data[i] != '#';
+    }
+    if (!plain) {
+        option_refuse(reader, option, node,
+                      "is \"%s\"; write a path that begins with '/', such as \"/health\"",
+                      text.data);
+        return;
+    }
+    *(struct slice *)field = text;
+}
+
 /* Stored as its index: apps are read before routes. */
 static void read_app_name(struct option_reader *reader, const struct option *option,
                           const struct toml_node *node, void *field)
@@ -445,5 +466,7 @@ const struct option_type option_type_HOSTS = {read_hosts, print_strings, "an arr
                                               NULL};
 const struct option_type option_type_PATH_PREFIX = {
     read_path_prefix, print_string, "the beginning of a path, such as \"/api/\"", NULL};
+const struct option_type option_type_WARMUP = {read_warmup, print_string,
+                                               "a path such as \"/health\", or empty", NULL};
 const struct option_type option_type_APP_NAME = {read_app_name, print_app_name,
                                                  "the name of an app", NULL};

@@ -288,6 +288,11 @@ pid_t channel_pid(const struct channel *channel)
     return channel->pid;
 }
 
+enum frame_error channel_end_code(const struct channel *channel)
+{
+    return channel->end_code;
+}
+
 void channel_dump(const struct channel *channel, struct strbuf *out)
 {
     static const char *const states[] = {"starting", "ready", "ending", "waiting", "closed"};

@@ -70,6 +70,8 @@ bool channel_is_ready(const struct channel *channel);
 /* Whether HELLO_ACK names these features (FRAME_FEATURE bits, ipc/frame.h). */
 bool channel_offers(const struct channel *channel, uint64_t features);
 pid_t channel_pid(const struct channel *channel);
+/* After the end: the code that we ended it with; NO_ERROR: the worker did. */
+enum frame_error channel_end_code(const struct channel *channel);
 void channel_dump(const struct channel *channel, struct strbuf *out);
 
 #endif

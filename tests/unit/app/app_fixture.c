@@ -247,6 +247,9 @@ void app_fixture_init(struct app_fixture *fixture, unsigned loops)
                                          .socket = SLICE("/run/shop.sock"),
                                          .queue_max = 100,
                                          .queue_timeout = 60 * CLOCK_NS_PER_S,
+                                         .pause_timeout = 60 * CLOCK_NS_PER_S,
+                                         .min_ready = 1,
+                                         .promote_auto = true,
                                          .retry = APP_RETRY_SAFE};
     fixture->ipc = (struct ipc_settings){.max_frame = 65536,
                                          .window = 65536,

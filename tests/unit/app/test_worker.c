@@ -19,11 +19,12 @@ static _Atomic uint32_t taken, most, reserved;
 static void make(uint32_t capacity)
 {
     struct ipc_link link = {.pid = 0};
+    atomic_store(&app.review_posted, true); /* there is no loop to be told */
     link.hello.pid = 77;
     link.hello.max_concurrency = capacity;
     link.hello.generation = SLICE("g1");
     memset(link.hello.instance, 7, sizeof link.hello.instance);
-    worker = worker_new(&app, &link, 2, 5);
+    worker = worker_new(&app, &link, 0, 2, 5);
     CHECK(worker != NULL);
 }
 
@@ -82,10 +83,10 @@ TEST(states_only_go_on_and_are_counted)
 {
     make(1);
     CHECK_EQ_INT(worker_set_state(worker, WORKER_READY), WORKER_STARTING);
-    CHECK_EQ_INT(app.ready_workers, 1);
+    CHECK_EQ_INT(app.deploy.slots[0].ready, 1);
     CHECK_EQ_INT(metrics_sum(METRIC_workers_ready), 1);
     CHECK_EQ_INT(worker_set_state(worker, WORKER_DRAINING), WORKER_READY);
-    CHECK_EQ_INT(app.ready_workers, 0);
+    CHECK_EQ_INT(app.deploy.slots[0].ready, 0);
     CHECK_EQ_INT(worker_set_state(worker, WORKER_READY), WORKER_DRAINING);
     CHECK_EQ_INT(worker_get_state(worker), WORKER_DRAINING);
     CHECK_EQ_INT(worker_set_state(worker, WORKER_GONE), WORKER_DRAINING);

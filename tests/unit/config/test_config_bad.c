@@ -81,9 +81,11 @@ static const struct row rows[] = {
      "t.toml:2:1: limits has no option \"header\"; did you mean \"header_block\"?\n"},
     {"[limits]\nbody_sise = 1\n" MINIMAL,
      "t.toml:2:1: limits has no option \"body_sise\"; did you mean \"body_size\"?\n"},
-    {"[[listen]]\nbind=\"127.0.0.1:1\"\n[apps.main]\npromote = \"auto\"\n",
-     "t.toml:4:1: apps.main.promote: this version has no deployment by generations; leave it "
-     "out\n"},
+    {"[[listen]]\nbind=\"127.0.0.1:1\"\n[apps.main]\npromote = \"yes\"\n",
+     "t.toml:4:11: apps.main.promote is \"yes\"; write \"auto\" or \"manual\"\n"},
+    {"[[listen]]\nbind=\"127.0.0.1:1\"\n[apps.main]\nwarmup = \"health\"\n",
+     "t.toml:4:10: apps.main.warmup is \"health\"; write a path that begins with '/', such as "
+     "\"/health\"\n"},
     {"[[listen]]\nbnid=\"127.0.0.1:1\"\n[apps.main]\n",
      "t.toml:1:1: listen[0].bind is missing; add it: \"*:8443\", \"0.0.0.0:8443\", \"[::]:8443\", "
      "\"unix:/path\" or \"fd://3\"\n"
@@ -430,7 +432,9 @@ static const struct row rows[] = {
      "t.toml:3:18: listen[0].redirect_https has nowhere to redirect to; add a [[listen]] with tls "
      "= true\n"},
     {"[[listen]]\nbind = \"127.0.0.1:1\"\n[apps.a]\npause_timeout = 1\n",
-     "t.toml:4:1: apps.a.pause_timeout: this version cannot pause an app; leave it out\n"},
+     "t.toml:4:17: apps.a.pause_timeout is the plain number 1; write a duration with its unit, "
+     "such "
+     "as \"1s\" or \"1ms\"\n"},
     {"[http]\nserver_names = [\"*.example.com\"]\n" MINIMAL,
      "t.toml:2:17: http.server_names has \"*.example.com\"; write host names without scheme, port "
      "and *, such as \"example.com\"\n"},
