@@ -32,29 +32,29 @@ struct app_retirement {
 
 struct app {
     uint32_t magic;
+    int socket; /* the server's; where workers are accepted from */
     struct apps *apps;
-    char name[65];
     const struct app_settings
         *settings; /* in the present configuration; changed while no loop runs (apps_commit) */
-    int socket;    /* the server's; where workers are accepted from */
-    struct app_retirement retirement; /* app_reload.c's */
-    struct ipc_acceptor *acceptor;    /* loop 0 */
-    struct worker_list workers;       /* loop 0 */
-    _Atomic uint32_t waiting;         /* queued requests, all loops */
-    struct pool **pools;              /* one per loop */
-    struct deploy deploy;             /* its generations: loop 0, but for the atomics */
-    struct mail review;               /* to loop 0: look at the generations */
-    _Atomic bool review_posted;
+    struct app_retirement retirement;            /* app_reload.c's */
+    struct ipc_acceptor *acceptor;               /* loop 0 */
+    struct worker_list workers;                  /* loop 0 */
+    struct pool **pools;                         /* one per loop */
+    struct deploy deploy;                        /* its generations: loop 0, but for the atomics */
+    struct mail review;                          /* to loop 0: look at the generations */
     struct loop_timer deploy_timer, pause_timer; /* loop 0 */
-    _Atomic bool paused;                         /* gatewayctl pause: nobody is placed */
     _Atomic uint64_t resumed_at; /* who waited then has queue_timeout from then on */
+    _Atomic uint32_t waiting;    /* queued requests, all loops */
+    uint32_t serving_known;      /* loop 0: the slot that serves, as of the last review */
+    _Atomic bool review_posted;
+    _Atomic bool paused; /* gatewayctl pause: nobody is placed */
     /* Of loop 0. */
-    uint32_t serving_known; /* the slot that serves, as of the last review */
-    bool loading;           /* generations are being restored */
-    bool deploy_stopped;    /* nothing is decided any more */
+    bool loading;        /* generations are being restored */
+    bool deploy_stopped; /* nothing is decided any more */
     bool state_known, state_dirty,
         state_failed;           /* state file: read or written; out of date; told */
     pthread_mutex_t error_lock; /* of last_error: written once per failed worker, read by status */
+    char name[65];
     char last_error[4096];
 };
 
