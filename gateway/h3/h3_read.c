@@ -125,6 +125,9 @@ void h3_on_stream_closed(void *user, int64_t id, uint64_t code)
     }
     struct h3_stream *stream = h3_is_request(id) ? h3_stream_find(h3, id) : NULL;
     int failed = 0;
+    if (stream != NULL) {
+        stream->closed = true;
+    }
     if (stream == NULL || !stream->ignored) {
         failed = nghttp3_conn_close_stream(h3->session, id, code);
     }
@@ -132,7 +135,9 @@ void h3_on_stream_closed(void *user, int64_t id, uint64_t code)
         h3_session_failed(h3, failed);
     }
     if (stream != NULL) {
-        stream->closed = true;
+        if (stream->exchange != NULL && !stream->end_sent && !stream->reset_out) {
+            h3_stream_client_gone(stream); /* a STOP_SENDING that the transport has answered itself */
+        }
         h3_stream_work(stream);
     }
     h3_settle(h3);

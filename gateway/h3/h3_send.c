@@ -177,8 +177,13 @@ void h3_on_blocked(void *user, int64_t id)
 void h3_on_shut(void *user, int64_t id)
 {
     struct h3_conn *h3 = h3_of_user(user);
-    if (h3_is_open(h3)) {
-        nghttp3_conn_shutdown_stream_write(h3->session, id);
+    if (!h3_is_open(h3)) {
+        return;
+    }
+    nghttp3_conn_shutdown_stream_write(h3->session, id);
+    struct h3_stream *stream = h3_is_request(id) ? h3_stream_find(h3, id) : NULL;
+    if (stream != NULL && !stream->end_sent && !stream->reset_out) {
+        h3_stream_client_gone(stream); /* the transport has answered a STOP_SENDING */
     }
 }
 
