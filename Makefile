@@ -87,8 +87,12 @@ fuzz-smoke: ## every fuzz target for a few seconds
 	@+$(call variant,fuzz) fuzz FUZZ_SECONDS=$(or $(FUZZ_SECONDS),4)
 
 .PHONY: faults
-faults: ## the fault plan: kills, floods, full disks, lost packets (about ten minutes)
-	@+$(call variant,$(release_or)) faults
+faults: ## the fault plan: kills, floods, full disks, lost packets; release, then asan [VARIANT= ROWS="7 20" K=expression]
+	@+$(if $(VARIANT),$(call variant,$(VARIANT)) faults,$(call variant,release) faults && $(call variant,asan) faults)
+
+.PHONY: soak
+soak: ## mixed load and random faults for half an hour; it ends as it began [SOAK_SECONDS=1800 SOAK_SEED=n VARIANT=release]
+	@+$(call variant,$(release_or)) soak
 
 .PHONY: bench
 bench: ## side by side with other servers; prints the table

@@ -11,7 +11,7 @@ header_floors := $(shell sed -n 's/.*header: *\([a-z0-9_/.-]*\).*/\1/p' docker/p
 # What `make check` and its parts need beyond libraries.
 check_tools := clang clang-tidy clang-format mypy ruff shellcheck curl openssl
 check_modules := pytest,xdist,hypothesis,httpx,h2,websockets,msgpack,fastapi,django,psutil,cryptography
-check_goals := check unit unit-% scenarios asan tsan fuzz fuzz-smoke faults bench lint vectors worker-tests
+check_goals := check unit unit-% scenarios asan tsan fuzz fuzz-smoke faults soak bench lint vectors worker-tests
 
 have_libraries = $(shell pkg-config --exists $(pkg_config_floors) 2>/dev/null && \
 	ls $(addprefix /usr/include/,$(header_floors)) >/dev/null 2>&1 && command -v cc c++ >/dev/null && echo yes)

@@ -27,7 +27,7 @@ tap_parts = $(foreach p,$(1),"tap:$(patsubst $(OUT)/tests/%,%,$(p))=$(p)")
 pytest = "junit:$(1)=python3 -m pytest -q -p no:cacheprovider -n $(PYTEST_JOBS) --timeout 300 --junitxml={junit} $(2) $(if $(K),-k '$(K)')"
 PYTEST_JOBS ?= 2
 
-.PHONY: programs unit vectors scenarios scenarios-long faults bench fuzz fuzz-programs everything
+.PHONY: programs unit vectors scenarios scenarios-long faults soak bench fuzz fuzz-programs everything
 programs: $(programs)
 ifeq ($(VARIANT),release)
 	@for program in $(notdir $(programs)); do cmp -s $(OUT)/$$program $(BUILD)/$$program || install $(OUT)/$$program $(BUILD)/$$program; done
@@ -50,15 +50,20 @@ vectors: $(vector_programs)
 	@$(run_tests) $(call tap_parts,$(vector_programs)) $(if $(wildcard tests/vectors/test_*.py),$(call pytest,vectors,tests/vectors))
 
 scenarios: programs
-	@$(run_tests) $(call pytest,scenarios-$(VARIANT),-m 'not long' tests/scenario)
+	@$(run_tests) $(call pytest,scenarios-$(VARIANT),-m 'not long and (not fault or check)' tests/scenario tests/fault)
 
 # One at a time: some of these need the machine for themselves.
 scenarios-long: PYTEST_JOBS = 0
 scenarios-long: programs
 	@$(run_tests) --timeout 7200 $(call pytest,scenarios-long-$(VARIANT),-m long --timeout 1200 tests/scenario)
 
+# The fault plan; ROWS="7 20" for some of its rows. The table of the rows is the end of the part's log.
 faults: programs
-	@$(run_tests) --timeout 3600 $(call pytest,faults-$(VARIANT),tests/fault)
+	@$(run_tests) --timeout 7200 "junit:faults-$(VARIANT)=tests/fault/run --junitxml {junit} $(ROWS) -- -n $(PYTEST_JOBS) --timeout 900 \
+		$(if $(K),-k '$(K)')"; code=$$?; grep -E '^ ?[0-9]+  ' $(logs)/faults-$(VARIANT).log; exit $$code
+
+soak: programs
+	@python3 -m pytest -q -s -p no:cacheprovider -m soak tests/fault
 
 bench: programs
 	@tests/bench/run
