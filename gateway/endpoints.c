@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "config/config.h"
+#include "net/udp.h"
 
 #define DIRECTORY_MODE 0750
 
@@ -189,6 +190,53 @@ static enum error open_listeners(const struct opening *opening, unsigned loops)
     return ERROR_NONE;
 }
 
+/* The UDP sockets beside one address's TCP sockets, which stand together in the list, one for each loop. */
+static enum error open_datagrams(const struct opening *opening, size_t first, unsigned loops)
+{
+    struct endpoints *endpoints = opening->endpoints;
+    const struct listener_socket *tcp = &endpoints->listeners[first];
+    int *fds = arena_alloc(&endpoints->arena, loops * sizeof(*fds));
+    char option[48], text[256];
+
+    if (fds == NULL) {
+        return no_memory(opening);
+    }
+    snprintf(option, sizeof(option), "listen[%u].bind", tcp->setting);
+    if (udp_bind_group(&tcp->addr, loops, fds, text, sizeof(text)) != ERROR_NONE) {
+        return refuse(opening, option, "%s", text);
+    }
+    for (unsigned i = 0; i < loops; i++) {
+        struct listener_socket *udp = &endpoints->datagrams[endpoints->datagram_count++];
+        *udp = *tcp;
+        udp->fd = fds[i];
+        udp->loop = i;
+    }
+    return ERROR_NONE;
+}
+
+static enum error open_all_datagrams(const struct opening *opening, unsigned loops)
+{
+    struct endpoints *endpoints = opening->endpoints;
+    const struct config *config = opening->config;
+
+    endpoints->datagrams =
+        arena_calloc(&endpoints->arena, endpoints->listener_count, sizeof(*endpoints->datagrams));
+    if (endpoints->datagrams == NULL) {
+        return no_memory(opening);
+    }
+    for (size_t i = 0; i < endpoints->listener_count; i++) {
+        const struct listener_socket *tcp = &endpoints->listeners[i];
+        if (!config->listeners[tcp->setting].h3 || tcp->loop != 0) {
+            continue;
+        }
+        enum error error = open_datagrams(opening, i, loops);
+        if (error != ERROR_NONE) {
+            return error;
+        }
+    }
+    return ERROR_NONE;
+}
+
 static enum error open_apps(const struct opening *opening)
 {
     const struct config *config = opening->config;
@@ -299,6 +347,9 @@ enum error endpoints_open(struct endpoints *endpoints, const struct config *conf
         error = open_listeners(&opening, loops);
     }
     if (error == ERROR_NONE) {
+        error = open_all_datagrams(&opening, loops);
+    }
+    if (error == ERROR_NONE) {
         error = open_apps(&opening);
     }
     if (error == ERROR_NONE) {
@@ -322,6 +373,9 @@ void endpoints_close_listeners(struct endpoints *endpoints)
 {
     for (size_t i = 0; i < endpoints->listener_count; i++) {
         close_one(&endpoints->listeners[i].fd);
+    }
+    for (size_t i = 0; i < endpoints->datagram_count; i++) {
+        close_one(&endpoints->datagrams[i].fd);
     }
 }
 

@@ -22,6 +22,9 @@ struct endpoints {
     struct arena arena;
     struct listener_socket *listeners;
     size_t listener_count;
+    struct listener_socket
+        *datagrams; /* UDP sockets of listeners with "h3", beside their TCP ones */
+    size_t datagram_count;
     int *app_sockets; /* one per app */
     size_t app_count;
     int admin_socket, admin_http; /* -1: none */

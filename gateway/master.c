@@ -16,10 +16,12 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "control.h"
 #include "endpoints.h"
+#include "net/cipher.h"
 #include "notify.h"
 #include "privileges.h"
 #include "server.h"
@@ -40,6 +42,8 @@ struct master {
     struct identity identity;
     unsigned loops;
     int signal_fd;
+    uint8_t quic_secret[CIPHER_SECRET_SIZE]; /* keys of connection ids, tokens and resets */
+    uint16_t quic_generation;                /* of the server that runs, or ran last */
     /* the server */
     pid_t server;   /* 0: none runs */
     int control;    /* -1: none */
@@ -106,6 +110,8 @@ static int be_server(struct master *master, int control)
         .tls = master->tls,
         .identity = &master->identity,
         .loops = master->loops,
+        .quic_secret = master->quic_secret,
+        .quic_generation = master->quic_generation,
         .control = control,
     };
 
@@ -130,6 +136,7 @@ static int start_server(struct master *master)
         return -1;
     }
     fflush(NULL);
+    master->quic_generation++;
     pid_t child = fork();
     if (child == 0) {
         close(pair[0]);
@@ -428,6 +435,7 @@ int master_run(struct config *config, struct tls_context *tls, const struct mast
                             .signal_fd = -1,
                             .control = -1};
 
+    random_bytes(master.quic_secret, sizeof(master.quic_secret));
     if (open_everything(&master) != ERROR_NONE) {
         return EXIT_FAILURE;
     }

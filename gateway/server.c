@@ -19,10 +19,12 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "control.h"
+#include "h3/quic_endpoint.h"
 #include "net/tls_context.h"
 #include "server_admin.h"
 #include "server_generation.h"
 #include "server_loop.h"
+#include "server_quic.h"
 #include "signals.h"
 
 /* How often a drain is looked at. */
@@ -320,6 +322,7 @@ static enum error server_init(struct server *server, const struct server_inputs 
     }
     enum error error = init_generation(server);
     error = error == ERROR_NONE ? init_limits(server) : error;
+    error = error == ERROR_NONE ? server_quic_init(server) : error;
     error = error == ERROR_NONE ? init_loops(server) : error;
     error = error == ERROR_NONE ? init_apps(server) : error;
     error = error == ERROR_NONE ? server_admin_init(server) : error;
@@ -340,6 +343,7 @@ static void server_done(struct server *server)
     for (unsigned i = 0; server->loops != NULL && i < server->loop_count; i++) {
         server_loop_done(&server->loops[i]);
     }
+    quic_server_free(server->quic);
     apps_free(server->apps);
     listener_limits_done(&server->limits);
     server_generation_free(server->generation);

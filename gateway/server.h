@@ -19,7 +19,10 @@ struct server_inputs {
     struct tls_context *tls;     /* NULL: no listener has TLS */
     const struct identity *identity;
     unsigned loops;
-    int control; /* owned by the caller */
+    const uint8_t
+        *quic_secret; /* CIPHER_SECRET_SIZE bytes: the same for every server of the master */
+    uint16_t quic_generation; /* another one for each */
+    int control;              /* owned by the caller */
 };
 
 /* EX_SOFTWARE of sysexits.h: a gauge of live objects was not back at zero, with

@@ -20,84 +20,18 @@
 #include "net/tls_context.h"
 #include "net/transport.h"
 #include "server_admin.h"
+#include "server_client.h"
 #include "server_generation.h"
+#include "server_quic.h"
 
 /* While draining, connections that became idle since are looked for so often. */
 #define IDLE_AGAIN CLOCK_NS_PER_S
-
-/* What the server keeps of a connection: its count in the limits, and the text of its addresses. */
-struct server_client {
-    struct loop_grave grave;
-    struct server_loop *server_loop;
-    struct server_generation *generation; /* held: the connection keeps what it began with */
-    struct addr peer;
-    char text[]; /* client host, server host */
-};
-
-/* --- clients --- */
-
-static bool is_trusted(const struct config *config, const struct addr *addr)
-{
-    for (size_t i = 0; i < config->trusted_count; i++) {
-        if (addr_network_contains(&config->trusted[i], addr)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Makes the record, which the identity's host slices point into; NULL when memory is out. */
-static struct server_client *client_new(struct server_loop *server_loop,
-                                        const struct transport *transport,
-                                        struct conn_identity *identity)
-{
-    char peer[ADDR_TEXT_SIZE], local[ADDR_TEXT_SIZE];
-    size_t peer_length =
-        addr_is_unix(&transport->peer) ? 0 : addr_format_host(&transport->peer, peer);
-    size_t local_length = addr_format_host(&transport->local, local);
-    struct server_client *client = mem_alloc(sizeof(*client) + peer_length + local_length);
-
-    if (client == NULL) {
-        return NULL;
-    }
-    client->grave = (struct loop_grave){0};
-    client->server_loop = server_loop;
-    client->generation = server_generation_hold(server_loop->generation, server_loop->index);
-    client->peer = transport->peer;
-    memcpy(client->text, peer, peer_length);
-    memcpy(client->text + peer_length, local, local_length);
-    identity->client_host = (struct slice){client->text, peer_length};
-    identity->server_host = (struct slice){client->text + peer_length, local_length};
-    identity->user = client;
-    return client;
-}
-
-static void client_free(struct loop_grave *grave)
-{
-    struct server_client *client = LIST_CONTAINER(grave, struct server_client, grave);
-
-    server_generation_release(client->generation, client->server_loop->index);
-    mem_free(client);
-}
-
-static void fill_tls(struct conn_identity *identity, const struct tls_info *tls)
-{
-    identity->secure = true;
-    identity->tls_version = tls->version;
-    identity->tls_cipher = tls->cipher;
-    identity->tls_version_name = tls->version_name;
-    identity->tls_cipher_name = tls->cipher_name;
-    identity->server_name = tls->server_name;
-    identity->server_cert_pem = tls->server_cert_pem;
-    identity->client_chain_pem = tls->client_chain_pem;
-    identity->client_name = tls->client_name;
-}
 
 /* A connection that could not be made: what it took is given back. */
 static void give_up(struct server_loop *server_loop, struct server_client *client)
 {
     listener_connection_closed(&server_loop->server->limits, &client->peer);
-    client_free(&client->grave);
+    server_client_free(client);
 }
 
 /* Whether a client speaks HTTP/2 from the first byte: by ALPN, or because nothing else is served
@@ -128,28 +62,25 @@ static void on_accept(void *context, struct transport *transport,
 {
     struct server_loop *server_loop = context;
     struct server *server = server_loop->server;
-    const struct server_generation *generation = server_loop->generation;
+    struct server_generation *generation = server_loop->generation;
     const struct config *config = generation->config;
     struct addr peer = transport->peer;
-    struct conn_identity identity = {
-        .client_port = addr_port(&transport->peer),
-        .server_port = addr_port(&transport->local),
-        .unix_peer = addr_is_unix(&transport->peer),
-        .trusted_proxy = is_trusted(config, &transport->peer),
-    };
+    struct conn_identity identity = {0};
 
     if (settings->redirect_https) {
         identity.redirect_port = generation->redirect_port;
     }
     struct server_client *client =
-        server_loop->closed ? NULL : client_new(server_loop, transport, &identity);
+        server_loop->closed ? NULL
+                            : server_client_new(server_loop, generation, &transport->peer,
+                                                &transport->local, &identity);
     if (client == NULL) {
         transport_destroy(transport, true);
         listener_connection_closed(&server->limits, &peer);
         return;
     }
     if (transport->tls != NULL) {
-        fill_tls(&identity, transport->tls);
+        server_client_tls(&identity, transport->tls);
     }
     bool h2 = begins_with_h2(transport, settings);
     if (!h2 && !settings->h1) { /* TLS without ALPN where HTTP/1.1 is switched off */
@@ -174,9 +105,10 @@ static void on_closed(struct conn_group *group, struct conn *conn, void *context
 
     (void)group;
     app_loop_conn_closed(&server->apps->app_loops[server_loop->index], conn);
-    listener_connection_closed(&server->limits, &client->peer);
-    /* The identity's text may still be read in this turn. */
-    loop_bury(server_loop->loop, &client->grave, client_free);
+    if (!client->quic) { /* QUIC's endpoint counts its connections itself */
+        listener_connection_closed(&server->limits, &client->peer);
+    }
+    server_client_bury(client);
 }
 
 /* --- orders --- */
@@ -206,6 +138,7 @@ static void drain(struct server_loop *server_loop)
     for (size_t i = 0; i < server_loop->listener_count; i++) {
         listener_drain(server_loop->listeners[i]);
     }
+    server_quic_drain(server_loop);
     conn_group_drain(&server_loop->group, idle == 0);
     apps_drain_loop(server_loop->server->apps, server_loop->index);
     if (loop_timer_set(&server_loop->idle_timer, idle) != ERROR_NONE) {
@@ -221,6 +154,7 @@ static void apply_pressure(struct server_loop *server_loop)
     for (size_t i = 0; i < server_loop->listener_count; i++) {
         listener_hold(server_loop->listeners[i], level >= PRESSURE_PAUSE_ACCEPT);
     }
+    server_quic_hold(server_loop, level >= PRESSURE_PAUSE_ACCEPT);
 }
 
 static void report(struct server_loop *server_loop)
@@ -243,6 +177,7 @@ void server_loop_close(struct server_loop *server_loop)
         server_admin_done(server);
     }
     conn_group_destroy_all(&server_loop->group);
+    server_quic_close(server_loop);
     while (server_loop->listener_count > 0) {
         listener_free(server_loop->listeners[--server_loop->listener_count]);
     }
@@ -365,7 +300,7 @@ enum error server_loop_listen(struct server_loop *server_loop)
             return ERROR_NO_MEMORY;
         }
     }
-    return ERROR_NONE;
+    return server_quic_listen(server_loop);
 }
 
 static void *thread_main(void *argument)
@@ -405,6 +340,7 @@ void server_loop_join(struct server_loop *server_loop)
 
 void server_loop_done(struct server_loop *server_loop)
 {
+    server_quic_done(server_loop);
     loop_free(server_loop->loop);
     mem_free(server_loop->listeners);
     *server_loop = (struct server_loop){0};

@@ -40,6 +40,7 @@ struct server_loop {
     struct conn_group group;
     struct listener **listeners; /* server->inputs->endpoints->listener_count places, ours first */
     size_t listener_count;
+    struct quic_endpoint *quic;   /* NULL: no listener has "h3" */
     struct loop_timer idle_timer; /* while draining: closes idle connections */
     struct mail order;
     enum server_order order_kind;
@@ -52,6 +53,7 @@ struct server {
     struct apps *apps;
     struct admin *admin; /* NULL: none */
     struct server_loop *loops;
+    struct quic_server *quic;    /* NULL: no listener has "h3" */
     struct loop **loop_pointers; /* for apps_new and listener_deal */
     unsigned loop_count;
     uint64_t buffer_budget; /* bytes */

@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "h3/quic_settings.h"
 #include "http/settings.h"
 #include "ipc/settings.h"
 #include "loop/loop.h"
@@ -73,6 +74,7 @@ struct config {
     struct h1_settings h1;
     struct h2_settings h2;
     struct h3_settings h3;
+    struct quic_settings quic; /* [http3] too; windows and streams are those of `h3` */
     struct ws_settings ws;
     struct ipc_settings ipc;
     struct loop_settings loop;

@@ -140,6 +140,63 @@ static void check_tls(struct option_reader *reader, const struct toml_node *tree
     }
 }
 
+/* --- QUIC ---------------------------------------------------------------------------------------------------------- */
+
+/* What a listener with "h3" must be beside it; NULL: nothing is wrong. */
+static const char *quic_problem(const struct listener_settings *listener)
+{
+    if (!listener->tls) {
+        return "has \"h3\", which is always encrypted; write tls = true here, or leave \"h3\" out";
+    }
+    if (slice_starts_with(listener->bind, SLICE("unix:")) ||
+        slice_starts_with(listener->bind, SLICE("fd://"))) {
+        return "has \"h3\", which needs a UDP port of its own beside this listener's; bind "
+               "\"address:port\", or leave \"h3\" out";
+    }
+    if (listener->proxy_protocol != PROXY_PROTOCOL_OFF) {
+        return "has \"h3\", to which the PROXY protocol does not apply; make it a [[listen]] "
+               "without "
+               "proxy_protocol, or leave \"h3\" out";
+    }
+    return NULL;
+}
+
+static uint64_t mix(uint64_t tag, uint64_t value)
+{
+    return (tag ^ value) * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+/* Fills in what QUIC takes from elsewhere, and checks the listeners. */
+static void check_quic(struct option_reader *reader, const struct toml_node *tree)
+{
+    struct config *config = reader->config;
+    uint64_t window = config->h3.stream_window;
+
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct listener_settings *listener = &config->listeners[i];
+        const char *problem = listener->h3 ? quic_problem(listener) : NULL;
+        if (problem != NULL) {
+            report_value(
+                &reader->report,
+                toml_find(toml_at(toml_find(tree, SLICE("listen")), i), SLICE("protocols")),
+                "listen[%zu].protocols %s", i, problem);
+        }
+        config->tls.quic |= listener->h3;
+    }
+    config->quic.max_concurrent_streams = config->h3.max_concurrent_streams;
+    config->quic.connection_window = config->h3.connection_window;
+    config->quic.stream_window = window < config->ipc.window ? window : config->ipc.window;
+    config->tls.quic_early_data = config->quic.early_data;
+    /* Whoever sends 0-RTT goes by the limits of its last visit (RFC 9001 4.6.3, RFC 9114 7.2.4.2). */
+    uint64_t tag = mix(1, config->quic.max_concurrent_streams);
+    tag = mix(tag, config->quic.connection_window);
+    tag = mix(tag, config->quic.stream_window);
+    tag = mix(tag, config->quic.active_cids);
+    tag = mix(tag, config->h3.qpack_table);
+    tag = mix(tag, config->h3.qpack_blocked);
+    config->tls.quic_early_tag = mix(tag, config->http.header_block_max);
+}
+
 /* --- two things at one address -------------------------------------------------------------------------------------- */
 
 /* A place that something wants to listen on, and the option that says so. */
@@ -289,6 +346,7 @@ void config_check(struct option_reader *reader, const struct toml_node *tree)
     check_addresses(reader, tree);
     check_routes(reader, tree);
     check_tls(reader, tree);
+    check_quic(reader, tree);
     /* Contradictions between numbers are only told when each is allowed. */
     if (reader->report.count == 0) {
         check_frames(reader, tree);

@@ -26,7 +26,7 @@ static struct option_list load_list(const void *field)
 
 /* --- protocols of a listener: three bools side by side ---------------------------------------------------------------- */
 
-#define PROTOCOLS_HINT "write [\"h2\", \"http/1.1\"] or one of them"
+#define PROTOCOLS_HINT "write [\"h3\", \"h2\", \"http/1.1\"] or some of them"
 
 static void read_protocols(struct option_reader *reader, const struct option *option,
                            const struct toml_node *node, void *field)
@@ -48,9 +48,7 @@ static void read_protocols(struct option_reader *reader, const struct option *op
         } else if (slice_equal(items[i], SLICE("h2"))) {
             protocols[1] = true;
         } else if (slice_equal(items[i], SLICE("h3"))) {
-            option_refuse(
-                reader, option, place,
-                "has \"h3\", but this version speaks only h2 and http/1.1; " PROTOCOLS_HINT);
+            protocols[2] = true;
         } else {
             option_refuse(reader, option, place, "has \"%s\"; " PROTOCOLS_HINT, items[i].data);
         }
@@ -64,10 +62,16 @@ static void print_protocols(const struct config *config, const struct option *op
 
     (void)config;
     (void)option;
-    strbuf_append_text(out, protocols[0] && protocols[1] ? "[\"h2\", \"http/1.1\"]"
-                            : protocols[1]               ? "[\"h2\"]"
-                            : protocols[0]               ? "[\"http/1.1\"]"
-                                                         : "[]");
+    static const char *const names[] = {"http/1.1", "h2", "h3"};
+    const char *separator = "";
+    strbuf_append_char(out, '[');
+    for (size_t i = 3; i-- > 0;) {
+        if (protocols[i]) {
+            strbuf_printf(out, "%s\"%s\"", separator, names[i]);
+            separator = ", ";
+        }
+    }
+    strbuf_append_char(out, ']');
 }
 
 /* --- what a trusted proxy may say ------------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include <openssl/err.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,9 +32,17 @@
 
 /* --- callbacks of the handshake ------------------------------------------------------------------------------------- */
 
-static struct tls_peer *peer_of(SSL *ssl)
+static pthread_once_t peer_index_once = PTHREAD_ONCE_INIT;
+static int peer_index = -1;
+
+static void make_peer_index(void)
 {
-    return SSL_get_app_data(ssl);
+    peer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+}
+
+struct tls_peer *tls_peer_of(const SSL *ssl)
+{
+    return SSL_get_ex_data(ssl, peer_index);
 }
 
 /* The name as sent, in lower case and without a dot at its end. */
@@ -53,7 +62,7 @@ static char *lower_name(const char *sent)
 static int on_server_name(SSL *ssl, int *alert, void *argument)
 {
     struct tls_context *context = argument;
-    struct tls_peer *peer = peer_of(ssl);
+    struct tls_peer *peer = tls_peer_of(ssl);
     const char *sent = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     if (sent == NULL) {
         return SSL_TLSEXT_ERR_NOACK;
@@ -84,7 +93,7 @@ static bool same_certificates(const struct tls_entry *a, const struct tls_entry 
 static int on_certificate(SSL *ssl, void *argument)
 {
     struct tls_context *context = argument;
-    const struct tls_entry *entry = peer_of(ssl)->entry;
+    const struct tls_entry *entry = tls_peer_of(ssl)->entry;
     if (same_certificates(entry, &context->store.fallback)) {
         return 1;
     }
@@ -104,7 +113,7 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_lengt
                    const unsigned char *offered, unsigned offered_length, void *argument)
 {
     (void)argument;
-    const struct tls_peer *peer = peer_of(ssl);
+    const struct tls_peer *peer = tls_peer_of(ssl);
     unsigned char ours[16];
     unsigned length = 0;
     if (peer->h2) {
@@ -160,7 +169,7 @@ static void on_message(int written, int version, int type, const void *bytes, si
 {
     (void)version, (void)argument;
     const unsigned char *data = bytes;
-    struct tls_peer *peer = peer_of(ssl);
+    struct tls_peer *peer = tls_peer_of(ssl);
     if (written || peer == NULL) {
         return;
     }
@@ -221,6 +230,8 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 struct making {
     const struct tls_settings *settings;
     struct tls_context *context;
+    SSL_CTX *ssl_context; /* the context's for TCP or for QUIC */
+    bool quic;
     char *text;
     size_t size;
 };
@@ -263,7 +274,7 @@ static int set_ciphers(SSL_CTX *ssl_context, const char *ciphers)
 static enum error set_profile(const struct making *making)
 {
     const struct tls_settings *settings = making->settings;
-    SSL_CTX *ssl_context = making->context->ssl_context;
+    SSL_CTX *ssl_context = making->ssl_context;
     SSL_CTX_set_options(ssl_context, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF |
                                          SSL_OP_PRIORITIZE_CHACHA | SSL_OP_NO_COMPRESSION |
                                          SSL_OP_NO_TX_CERTIFICATE_COMPRESSION |
@@ -274,7 +285,8 @@ static enum error set_profile(const struct making *making)
     SSL_CTX_set_read_ahead(ssl_context, 1);
     SSL_CTX_set_session_cache_mode(ssl_context, SSL_SESS_CACHE_OFF);
     REQUIRE(settings->min_version == TLS1_2_VERSION || settings->min_version == TLS1_3_VERSION);
-    if (SSL_CTX_set_min_proto_version(ssl_context, settings->min_version) != 1 ||
+    int least = making->quic ? TLS1_3_VERSION : settings->min_version;
+    if (SSL_CTX_set_min_proto_version(ssl_context, least) != 1 ||
         SSL_CTX_set_ciphersuites(ssl_context, PROFILE_SUITES) != 1) {
         return refused(making, "tls.min_version", SLICE("TLS"));
     }
@@ -289,13 +301,12 @@ static enum error set_profile(const struct making *making)
 
 static enum error set_certificates(const struct making *making)
 {
-    enum error error =
-        tls_store_init(&making->context->store, making->settings, making->text, making->size);
+    enum error error = ERROR_NONE;
     for (int kind = 0; error == ERROR_NONE && kind < TLS_KEY_KINDS; kind++) {
         const struct tls_certificate *certificate = making->context->store.fallback.by_kind[kind];
         if (certificate != NULL &&
-            SSL_CTX_use_cert_and_key(making->context->ssl_context, certificate->leaf,
-                                     certificate->key, certificate->chain, 1) != 1) {
+            SSL_CTX_use_cert_and_key(making->ssl_context, certificate->leaf, certificate->key,
+                                     certificate->chain, 1) != 1) {
             error = refused(making, "tls.certificates", making->settings->certificates[0].cert);
         }
     }
@@ -305,7 +316,7 @@ static enum error set_certificates(const struct making *making)
 /* The authorities that may have issued a client's certificate; `digest` takes them in for the session context. */
 static enum error set_authorities(const struct making *making, EVP_MD_CTX *digest)
 {
-    SSL_CTX *ssl_context = making->context->ssl_context;
+    SSL_CTX *ssl_context = making->ssl_context;
     STACK_OF(X509) *authorities = NULL;
     enum error error = tls_certificates_read(making->settings->client_ca, &authorities,
                                              making->text, making->size);
@@ -341,14 +352,15 @@ static int verify_mode(enum tls_verify verify)
 static enum error set_verification(const struct making *making)
 {
     const struct tls_settings *settings = making->settings;
-    SSL_CTX *ssl_context = making->context->ssl_context;
+    SSL_CTX *ssl_context = making->ssl_context;
     if (settings->verify != TLS_VERIFY_NONE && settings->client_ca.length == 0) {
         snprintf(making->text, making->size,
                  "tls.verify asks for client certificates, but tls.client_ca names no file with "
                  "the authorities that issue them");
         return ERROR_INVALID;
     }
-    unsigned char policy = (unsigned char)settings->verify, digest[EVP_MAX_MD_SIZE];
+    unsigned char policy = (unsigned char)(settings->verify | (making->quic ? 0x80 : 0));
+    unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned length = 0;
     enum error error = ERROR_NONE;
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
@@ -375,33 +387,68 @@ static enum error set_tickets(const struct making *making)
     const struct tls_settings *settings = making->settings;
     struct tls_context *context = making->context;
     if (settings->tickets == 0 || context->keyring == NULL) {
-        SSL_CTX_set_options(context->ssl_context, SSL_OP_NO_TICKET);
-        return SSL_CTX_set_num_tickets(context->ssl_context, 0) == 1 ? ERROR_NONE
-                                                                     : out_of_memory(making);
+        SSL_CTX_set_options(making->ssl_context, SSL_OP_NO_TICKET);
+        return SSL_CTX_set_num_tickets(making->ssl_context, 0) == 1 ? ERROR_NONE
+                                                                    : out_of_memory(making);
     }
     /* A ticket is good for as long as its key is certainly kept. */
     uint64_t seconds = settings->ticket_key_life_ns / CLOCK_NS_PER_S *
                        (settings->ticket_keys_kept > 1 ? settings->ticket_keys_kept - 1 : 1);
     seconds = seconds < 1 ? 1 : seconds > SESSION_LIFE_MAX_S ? SESSION_LIFE_MAX_S : seconds;
-    SSL_CTX_set_timeout(context->ssl_context, (long)seconds);
-    context->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+    SSL_CTX_set_timeout(making->ssl_context, (long)seconds);
+    if (context->ticket_cipher == NULL) {
+        context->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+    }
     if (context->ticket_cipher == NULL ||
-        SSL_CTX_set_num_tickets(context->ssl_context, settings->tickets) != 1 ||
-        SSL_CTX_set_tlsext_ticket_key_evp_cb(context->ssl_context, on_ticket) != 1) {
+        SSL_CTX_set_num_tickets(making->ssl_context, settings->tickets) != 1 ||
+        SSL_CTX_set_tlsext_ticket_key_evp_cb(making->ssl_context, on_ticket) != 1) {
         return out_of_memory(making);
     }
     return ERROR_NONE;
 }
 
-static void set_callbacks(struct tls_context *context)
+static void set_callbacks(const struct making *making)
 {
-    SSL_CTX *ssl_context = context->ssl_context;
+    SSL_CTX *ssl_context = making->ssl_context;
+    struct tls_context *context = making->context;
     SSL_CTX_set_app_data(ssl_context, context);
     SSL_CTX_set_tlsext_servername_callback(ssl_context, on_server_name);
     SSL_CTX_set_tlsext_servername_arg(ssl_context, context);
     SSL_CTX_set_cert_cb(ssl_context, on_certificate, context);
-    SSL_CTX_set_alpn_select_cb(ssl_context, on_alpn, NULL);
-    SSL_CTX_set_msg_callback(ssl_context, on_message);
+    if (!making->quic) {
+        SSL_CTX_set_alpn_select_cb(ssl_context, on_alpn, NULL);
+        SSL_CTX_set_msg_callback(ssl_context, on_message);
+    }
+}
+
+/* One of the two contexts, all but what only QUIC has. */
+static enum error make_context(struct making *making, SSL_CTX **ret_ssl_context)
+{
+    making->ssl_context = *ret_ssl_context = SSL_CTX_new(TLS_server_method());
+    enum error error = making->ssl_context != NULL ? set_profile(making) : out_of_memory(making);
+    if (error == ERROR_NONE) {
+        error = set_certificates(making);
+    }
+    if (error == ERROR_NONE) {
+        error = set_verification(making);
+    }
+    if (error == ERROR_NONE) {
+        error = set_tickets(making);
+    }
+    if (error == ERROR_NONE) {
+        set_callbacks(making);
+    }
+    return error;
+}
+
+static enum error make_quic_context(struct making *making)
+{
+    making->quic = true;
+    enum error error = make_context(making, &making->context->quic_context);
+    if (error == ERROR_NONE && tls_quic_context_init(making->context) != ERROR_NONE) {
+        error = out_of_memory(making);
+    }
+    return error;
 }
 
 enum error tls_context_new(const struct tls_settings *settings, struct tls_keyring *keyring,
@@ -409,7 +456,8 @@ enum error tls_context_new(const struct tls_settings *settings, struct tls_keyri
 {
     REQUIRE(error_size >= 256);
     struct tls_context *context = mem_calloc(1, sizeof(*context));
-    struct making making = {settings, context, error_text, error_size};
+    struct making making = {
+        .settings = settings, .context = context, .text = error_text, .size = error_size};
     if (context == NULL) {
         return out_of_memory(&making);
     }
@@ -417,23 +465,21 @@ enum error tls_context_new(const struct tls_settings *settings, struct tls_keyri
     context->keyring = keyring;
     context->reject_unknown_sni = settings->reject_unknown_sni;
     context->key_updates_per_second = settings->key_updates_per_second;
+    context->quic_early_data = settings->quic_early_data;
+    context->quic_early_tag = settings->quic_early_tag;
     ERR_clear_error();
-    context->ssl_context = SSL_CTX_new(TLS_server_method());
-    enum error error = context->ssl_context != NULL ? set_profile(&making) : out_of_memory(&making);
+    pthread_once(&peer_index_once, make_peer_index);
+    enum error error = tls_store_init(&context->store, settings, error_text, error_size);
     if (error == ERROR_NONE) {
-        error = set_certificates(&making);
+        error = make_context(&making, &context->ssl_context);
     }
-    if (error == ERROR_NONE) {
-        error = set_verification(&making);
-    }
-    if (error == ERROR_NONE) {
-        error = set_tickets(&making);
+    if (error == ERROR_NONE && settings->quic) {
+        error = make_quic_context(&making);
     }
     if (error != ERROR_NONE) {
         tls_context_unref(context);
         return error;
     }
-    set_callbacks(context);
     *ret_context = context;
     return ERROR_NONE;
 }
@@ -449,6 +495,7 @@ void tls_context_unref(struct tls_context *context)
     if (context != NULL &&
         atomic_fetch_sub_explicit(&context->references, 1, memory_order_acq_rel) == 1) {
         SSL_CTX_free(context->ssl_context);
+        SSL_CTX_free(context->quic_context);
         EVP_CIPHER_free(context->ticket_cipher);
         tls_store_done(&context->store);
         mem_free(context);
@@ -462,18 +509,28 @@ struct slice tls_context_default_pem(const struct tls_context *context)
     return (struct slice){first->pem, first->pem_length};
 }
 
-SSL *tls_context_ssl_new(struct tls_context *context, struct tls_peer *peer, int fd)
+SSL *tls_context_ssl(struct tls_context *context, SSL_CTX *ssl_context, struct tls_peer *peer)
 {
     peer->context = context;
     peer->entry = &context->store.fallback;
     ERR_clear_error();
-    SSL *ssl = SSL_new(context->ssl_context);
-    if (ssl != NULL && (SSL_set_app_data(ssl, peer) != 1 || SSL_set_fd(ssl, fd) != 1)) {
+    SSL *ssl = SSL_new(ssl_context);
+    if (ssl != NULL && SSL_set_ex_data(ssl, peer_index, peer) != 1) {
         SSL_free(ssl);
         ssl = NULL;
     }
     if (ssl != NULL) {
         SSL_set_accept_state(ssl);
+    }
+    return ssl;
+}
+
+SSL *tls_context_ssl_new(struct tls_context *context, struct tls_peer *peer, int fd)
+{
+    SSL *ssl = tls_context_ssl(context, context->ssl_context, peer);
+    if (ssl != NULL && SSL_set_fd(ssl, fd) != 1) {
+        SSL_free(ssl);
+        ssl = NULL;
     }
     return ssl;
 }

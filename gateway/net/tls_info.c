@@ -99,7 +99,7 @@ enum error tls_info_fill(struct tls_info *info, SSL *ssl, const struct tls_peer 
     unsigned length = 0;
     SSL_get0_alpn_selected(ssl, &alpn, &length);
     if (length > 0) {
-        info->alpn = length == 2 ? SLICE("h2") : SLICE("http/1.1");
+        info->alpn = length > 2 ? SLICE("http/1.1") : alpn[1] == '3' ? SLICE("h3") : SLICE("h2");
     }
     const struct tls_certificate *certificate = shown(ssl, peer);
     info->server_cert_pem = (struct slice){certificate->pem, certificate->pem_length};

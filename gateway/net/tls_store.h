@@ -68,14 +68,18 @@ const struct tls_entry *tls_store_find(const struct tls_store *store, const char
 struct tls_context {
     _Atomic unsigned references;
     SSL_CTX *ssl_context;
+    SSL_CTX *
+        quic_context; /* the same for QUIC: no session of one is resumed in the other; NULL: none */
     struct tls_store store;
     struct tls_keyring *keyring;
     EVP_CIPHER *ticket_cipher; /* fetched once: an implicit fetch per ticket takes a lock */
     bool reject_unknown_sni;
     unsigned key_updates_per_second;
+    bool quic_early_data;
+    uint64_t quic_early_tag;
 };
 
-/* What the callbacks of one connection need; its address is the SSL object's app data. */
+/* What the callbacks of one connection need; tls_peer_of finds it. */
 struct tls_peer {
     struct loop *loop;
     struct tls_context *context;
@@ -90,7 +94,14 @@ struct tls_peer {
     uint64_t messages_since;
 };
 
-/* A server SSL object for `fd` with `peer` as app data; NULL when memory is out. */
+/* The peer of an SSL object made here. Not its app data: QUIC's library has that. */
+struct tls_peer *tls_peer_of(const SSL *ssl);
+/* A server SSL object of `ssl_context` (one of the context's) with its peer; NULL when memory is out. */
+SSL *tls_context_ssl(struct tls_context *context, SSL_CTX *ssl_context,
+                     struct tls_peer *peer) MUST_CHECK;
+/* What the context for QUIC has beside or instead of the profile. ERROR_NO_MEMORY. */
+enum error tls_quic_context_init(struct tls_context *context) MUST_CHECK;
+/* A server SSL object for `fd`; NULL when memory is out. */
 SSL *tls_context_ssl_new(struct tls_context *context, struct tls_peer *peer, int fd) MUST_CHECK;
 
 /* Fills what the finished handshake gave. ERROR_NO_MEMORY; ERROR_PROTOCOL when the certificate of a resumed session has
