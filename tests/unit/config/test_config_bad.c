@@ -306,14 +306,28 @@ static const struct row rows[] = {
      "t.toml:3:7: listen[0].tls needs a certificate; write [tls] certificates = [{ cert = "
      "\"cert.pem\", key = \"key.pem\" }]\n"},
     {"[[listen]]\nbind = \"*:1\"\nprotocols = [\"h3\", \"http/1.1\"]\n[apps.main]\n",
-     "t.toml:3:14: listen[0].protocols has \"h3\", but this version speaks only h2 and http/1.1; "
-     "write [\"h2\", \"http/1.1\"] or one of them\n"},
+     "t.toml:3:13: listen[0].protocols has \"h3\", which is always encrypted; write tls = true "
+     "here, "
+     "or leave \"h3\" out\n"},
+    {"[[listen]]\nbind = \"unix:/x/y\"\ntls = true\nprotocols = [\"h3\"]\n[apps.main]\n",
+     "t.toml:3:7: listen[0].tls needs a certificate; write [tls] certificates = [{ cert = "
+     "\"cert.pem\", key = \"key.pem\" }]\n"
+     "t.toml:4:13: listen[0].protocols has \"h3\", which needs a UDP port of its own beside this "
+     "listener's; "
+     "bind \"address:port\", or leave \"h3\" out\n"},
+    {"[[listen]]\nbind = \"*:1\"\ntls = true\nproxy_protocol = \"v2\"\nprotocols = [\"h3\"]\n"
+     "[apps.main]\n",
+     "t.toml:3:7: listen[0].tls needs a certificate; write [tls] certificates = [{ cert = "
+     "\"cert.pem\", key = \"key.pem\" }]\n"
+     "t.toml:5:13: listen[0].protocols has \"h3\", to which the PROXY protocol does not apply; "
+     "make it a "
+     "[[listen]] without proxy_protocol, or leave \"h3\" out\n"},
     {"[[listen]]\nbind = \"*:1\"\nprotocols = []\n[apps.main]\n",
-     "t.toml:3:13: listen[0].protocols is empty; write [\"h2\", \"http/1.1\"] or "
-     "one of them\n"},
+     "t.toml:3:13: listen[0].protocols is empty; write [\"h3\", \"h2\", \"http/1.1\"] or "
+     "some of them\n"},
     {"[[listen]]\nbind = \"*:1\"\nprotocols = [\"spdy\"]\n[apps.main]\n",
-     "t.toml:3:14: listen[0].protocols has \"spdy\"; write [\"h2\", \"http/1.1\"] "
-     "or one of them\n"},
+     "t.toml:3:14: listen[0].protocols has \"spdy\"; write [\"h3\", \"h2\", \"http/1.1\"] "
+     "or some of them\n"},
     {"[[listen]]\nbind = \"*:1\"\nproxy_protocol = \"v3\"\n[apps.main]\n",
      "t.toml:3:18: listen[0].proxy_protocol is \"v3\"; write \"off\", \"v1\", \"v2\" or \"any\"\n"},
     {"[[listen]]\nbind = \"*:1\"\nbacklog = 0\n[apps.main]\n",
