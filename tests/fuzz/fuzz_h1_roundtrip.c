@@ -152,7 +152,9 @@ static bool passes(const struct run *run, struct slice name)
                                       "upgrade",    "transfer-encoding", "expect",           NULL};
     static const char *const forwarded[] = {"forwarded", "x-real-ip", NULL};
     static const char start[] = "x-forwarded-";
-    struct slice beginning = {name.data, sizeof start - 1};
+    char text[64] = ""; /* its CGI name means the same to an app: "_" as "-" */
+    struct slice spelt = {text, name.length < sizeof text ? name.length : sizeof text};
+    struct slice beginning = {text, sizeof start - 1};
 
     if (is_word_of(hop, name)) {
         return false;
@@ -160,8 +162,11 @@ static bool passes(const struct run *run, struct slice name)
     if ((run->flags & FLAG_DROP_UNDERSCORE) != 0 && memchr(name.data, '_', name.length) != NULL) {
         return false;
     }
+    for (size_t i = 0; i < spelt.length; i++) {
+        text[i] = (char)(name.data[i] == '_' ? '-' : name.data[i]);
+    }
     bool speaks_of_client =
-        is_word_of(forwarded, name) ||
+        (name.length < sizeof text && is_word_of(forwarded, spelt)) ||
         (name.length >= beginning.length && slice_equal_nocase(beginning, slice_from(start)));
     return (run->flags & FLAG_TRUSTED) != 0 || !speaks_of_client;
 }
