@@ -100,6 +100,11 @@ static void on_headers_complete(struct h2_conn *h2, struct h2_stream *stream,
         h2_stream_head(stream);
         return;
     }
+    if (stream->exchange != NULL && stream->exchange->request.kind == REQUEST_WEBSOCKET) {
+        METRIC_INCREMENT(h2_malformed); /* RFC 9113 8.5: a tunnel has no trailers */
+        h2_stream_reset(stream, NGHTTP2_PROTOCOL_ERROR, END_CLIENT_PROTOCOL);
+        return;
+    }
     if (h2->block.status != 0) {
         h2_stream_refuse(stream, h2->block.status, h2->block.text);
         return;
@@ -245,7 +250,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
         if (h2_push_mark(stream, 0, true) != ERROR_NONE) {
             return NGHTTP2_ERR_CALLBACK_FAILURE;
         }
-        if (!stream->remote_ended) { /* RFC 9113 8.1: the rest of the request is not wanted */
+        if (!stream->remote_ended && !stream->tunnel) { /* RFC 9113 8.1: the rest is not wanted */
             METRIC_INCREMENT(h2_early_ends);
             h2_scan_excuse(&h2->scan, stream->id);
             return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id,

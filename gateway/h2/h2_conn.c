@@ -187,6 +187,7 @@ static uint32_t code_of(enum end_reason reason)
         return NGHTTP2_PROTOCOL_ERROR;
     case END_CLIENT_STALLED:
     case END_CLIENT_TIMEOUT:
+    case END_CLIENT_GONE: /* a tunnel that its client ended without a word */
         return NGHTTP2_CANCEL;
     default:
         return NGHTTP2_INTERNAL_ERROR;

@@ -168,6 +168,7 @@ enum error h2_send_head(struct exchange *exchange, const struct response_head *h
         add_own_fields(&pairs, h2, head);
         apply_priority(stream, head);
         stream->answering = true;
+        stream->tunnel = exchange->request.kind == REQUEST_WEBSOCKET && head->status / 100 == 2;
     }
     h2_mark_dirty(h2);
     h2_timers_arm(h2);

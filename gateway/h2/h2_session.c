@@ -57,8 +57,8 @@ static int submit_settings(struct h2_conn *h2)
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, stream_window(h2)},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)h2_http_settings(h2)->header_block_max},
         {NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, (uint32_t)h2->settings->header_table},
-        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}, /* RFC 9218 2.1 */
-        /* SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441) joins here, with what takes its streams. */
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},   /* RFC 9218 2.1 */
+        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1}, /* RFC 8441 3 */
     };
     int error = nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, entries,
                                         sizeof entries / sizeof entries[0]);

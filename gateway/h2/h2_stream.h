@@ -33,6 +33,7 @@ struct h2_stream {
     bool deferred;              /* the library waits for nghttp2_session_resume_data */
     bool answering;             /* the final head was given to the library */
     bool end_sent;              /* END_STREAM is in the output */
+    bool tunnel;                /* an accepted WebSocket */
     bool reset_in, reset_out;   /* RST_STREAM */
     bool closed;                /* the library knows it no more */
     struct loop_grave grave;

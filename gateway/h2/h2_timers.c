@@ -113,12 +113,12 @@ static void look_at_socket(struct h2_conn *h2, uint64_t now)
 
 /* --- streams ------------------------------------------------------------------------------------- */
 
-/* Whether the client could send body bytes and does not have to wait for us. */
+/* Whether the client could send body bytes and does not have to wait for us. A tunnel may be silent: [websocket] has its limits. */
 static bool body_awaited(const struct h2_stream *stream)
 {
     const struct exchange *exchange = stream->exchange;
     nghttp2_session *session = stream->h2->session;
-    if (stream->remote_ended || !stream->asked ||
+    if (stream->remote_ended || !stream->asked || exchange->request.kind == REQUEST_WEBSOCKET ||
         (exchange->request_body_dropped && exchange->response_state != RESPONSE_NONE)) {
         return false;
     }
@@ -190,6 +190,17 @@ static void look_at_window(struct h2_stream *stream, uint64_t now)
     exchange_client_fail(stream->exchange, END_CLIENT_STALLED, slice_from(text));
 }
 
+/* A tunnel that we have ended: its client has a while to end it too, then nobody waits for him (RFC 9113 8.1). */
+static void look_at_tunnel(struct h2_stream *stream, uint64_t now)
+{
+    const struct exchange *exchange = stream->exchange;
+    if (stream->tunnel && exchange->response_state == RESPONSE_FINISHED && !stream->remote_ended &&
+        now - exchange->ended_at >= h2_http_settings(stream->h2)->lingering_close) {
+        METRIC_INCREMENT(limit_lingering_close);
+        h2_stream_reset(stream, NGHTTP2_NO_ERROR, END_COMPLETE);
+    }
+}
+
 static void look_at_streams(struct h2_conn *h2, uint64_t now)
 {
     LIST_EACH(h2_stream_list, &h2->streams, struct h2_stream, stream)
@@ -199,6 +210,9 @@ static void look_at_streams(struct h2_conn *h2, uint64_t now)
         }
         if (stream->exchange != NULL && !stream->closed && stream->cut_reason == END_NONE) {
             look_at_window(stream, now);
+        }
+        if (stream->exchange != NULL && !stream->closed && stream->cut_reason == END_NONE) {
+            look_at_tunnel(stream, now);
         }
     }
 }

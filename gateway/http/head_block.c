@@ -86,9 +86,10 @@ static void keep_pseudo(struct head_block *block, struct slice name, struct slic
                           : slice_equal(name, SLICE(":scheme"))    ? &block->scheme
                           : slice_equal(name, SLICE(":authority")) ? &block->authority
                           : slice_equal(name, SLICE(":path"))      ? &block->path
+                          : slice_equal(name, SLICE(":protocol"))  ? &block->protocol
                                                                    : NULL;
-    if (place == NULL) { /* :protocol of RFC 8441 comes only when our SETTINGS offer it */
-        refuse(block, 501, "This server does not support extended CONNECT.");
+    if (place == NULL) {
+        refuse(block, 400, "The request has an unknown pseudo-field.");
         return;
     }
     if (place == &block->path && value.length > block->settings->target_max) {
@@ -134,11 +135,26 @@ void head_block_field(struct head_block *block, struct slice name, struct slice 
 
 /* --- the whole head ------------------------------------------------------------------------------ */
 
+/* What `:protocol` says (RFC 8441 4, RFC 9220 3): of all that CONNECT can ask for, WebSockets are spoken here. */
+static void check_protocol(struct head_block *block, struct request_head *head)
+{
+    if (!slice_equal(block->method, SLICE("CONNECT"))) {
+        refuse(block, 400, "The field :protocol belongs to CONNECT.");
+    } else if (!slice_equal_nocase(block->protocol, SLICE("websocket"))) {
+        refuse(block, 501, "This server does not implement the protocol of the extended CONNECT.");
+    } else {
+        head->kind = REQUEST_WEBSOCKET;
+        head->method = SLICE("GET");
+    }
+}
+
 static bool check_method(struct head_block *block, struct request_head *head)
 {
     head->method = block->method;
     if (block->method.length == 0 || !field_name_valid(block->method)) {
         refuse(block, 400, "The request has no method.");
+    } else if (block->protocol.data != NULL) {
+        check_protocol(block, head);
     } else if (slice_equal(block->method, SLICE("CONNECT")) ||
                slice_equal(block->method, SLICE("TRACE"))) {
         refuse(block, 501, "This server does not implement the request method.");
@@ -255,6 +271,22 @@ static bool sort_fields(struct head_block *block, struct request_head *head)
     return block->status == 0;
 }
 
+/* A WebSocket's request ends with its head, and what follows is its tunnel. */
+static bool check_tunnel(struct head_block *block, bool secure, bool end, struct request_head *head)
+{
+    if (head->kind != REQUEST_WEBSOCKET) {
+        return true;
+    }
+    if (end) {
+        refuse(block, 400, "The tunnel of the WebSocket ended with its request.");
+    } else if (head->content_length >= 0) {
+        refuse(block, 400, "A WebSocket handshake must not have a body.");
+    }
+    head->scheme = secure ? SLICE("wss") : SLICE("ws");
+    head->expect_continue = false;
+    return block->status == 0;
+}
+
 bool head_block_finish(struct head_block *block, enum http_version version, bool secure, bool end,
                        struct request_head *head)
 {
@@ -272,5 +304,6 @@ bool head_block_finish(struct head_block *block, enum http_version version, bool
         return false;
     }
     return check_method(block, head) && check_target(block, head) &&
-           check_host(block, secure, head) && sort_fields(block, head);
+           check_host(block, secure, head) && sort_fields(block, head) &&
+           check_tunnel(block, secure, end, head);
 }

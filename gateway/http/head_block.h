@@ -20,6 +20,7 @@ struct head_block {
     struct arena *arena; /* the exchange's; NULL: trailers, or nobody wants it */
     const struct http_settings *settings;
     struct slice method, scheme, authority, path;
+    struct slice protocol; /* of an extended CONNECT */
     struct field *fields;
     size_t field_count, field_capacity;
     size_t counted, crumbs; /* fields, and cookie fields apart */
@@ -34,7 +35,8 @@ void head_block_begin(struct head_block *block, struct arena *arena,
                       const struct http_settings *settings);
 /* Counts a field and keeps it if it is within the limits; afterwards block->status and no_memory say how it stands. */
 void head_block_field(struct head_block *block, struct slice name, struct slice value);
-/* Checks the complete block and fills `head`. `end`: END_STREAM (FIN) came with it. False: block->status and text say why; the head says
+/* Checks the complete block and fills `head`. An extended CONNECT for a WebSocket (RFC 8441, RFC 9220) becomes a REQUEST_WEBSOCKET as
+ * codec.h says. `end`: END_STREAM (FIN) came with it. False: block->status and text say why; the head says
  * method and version then, so that it can be answered. */
 bool head_block_finish(struct head_block *block, enum http_version version, bool secure, bool end,
                        struct request_head *head) MUST_CHECK;

@@ -10,9 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "worker"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness.fixtures import gateway, make_gateway, pytest_runtest_makereport, shared
+from harness.fixtures import gateway, make_gateway, make_site, pytest_runtest_makereport, shared
 
-__all__ = ["gateway", "make_gateway", "pytest_runtest_makereport", "shared"]
+__all__ = ["gateway", "make_gateway", "make_site", "pytest_runtest_makereport", "shared"]
 
 
 @pytest.fixture(params=["http", "https"])

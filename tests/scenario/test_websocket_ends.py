@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The websocket column of the end-of-life table, cell by cell, and what breaks the rules on either side."""
+"""The websocket column of the end-of-life table, cell by cell, over HTTP/1.1 and HTTP/2, and what breaks the rules."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from harness.process import wait_for
 from harness.scripted_worker import c, packb
 from harness.websocket import (
     BINARY,
+    CARRIERS,
     CLOSE,
     CONTINUATION,
     FIN,
@@ -28,13 +29,14 @@ from harness.websocket import (
 Maker = Callable[..., Gateway]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+@pytest.fixture(scope="module", params=CARRIERS)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     gateway = Gateway(
         tmp_path_factory.mktemp("ends"),
         websocket={"max_message": "64KiB", "max_fragments": 8},
         limits={"first_byte": "400ms"},
     )
+    gateway.carrier = request.param
     try:
         yield gateway.start()
         gateway.finish()
@@ -106,14 +108,18 @@ def test_the_client_closes(site: Gateway, worker: WsWorker, payload: bytes, code
 def test_a_client_that_closes_while_its_messages_wait_for_the_app(site: Gateway, worker: WsWorker) -> None:
     """What came before the close frame is delivered first (SPEC R90)."""
     client, stream = opened(site, worker)
-    with client:
+
+    def leave() -> None:
         for _ in range(3):
             client.send(BINARY, bytes(40_000))
         client.close(1001)
         client.client.shut()
-        for _ in range(3):
-            assert worker.received(stream) == (bytes(40_000), False)
-        assert worker.expect_ws_close(stream).code == 1001
+
+    with client:
+        with client.meanwhile(leave):
+            for _ in range(3):
+                assert worker.received(stream) == (bytes(40_000), False)
+            assert worker.expect_ws_close(stream).code == 1001
         worker.done(stream)
         client.expect_close(1001)
 
@@ -161,13 +167,15 @@ def test_the_access_log_has_one_line_at_the_end(site: Gateway, worker: WsWorker)
         worker.expect_ws_close(stream)
         worker.done(stream)
         client.expect_close(1000)
+        client.expect_end()
     site.wait_gauge("exchanges", 0)
 
     def lines() -> list[str]:
         return [line for line in site.access_log() if "once" in line]
 
     wait_for(lines, "the line")
-    assert len(lines()) == 1 and '"GET / HTTP/1.1" 101 ' in lines()[0], lines()
+    told = {"h1": '"GET / HTTP/1.1" 101 ', "h2": '"GET / HTTP/2" 200 '}[site.carrier]
+    assert len(lines()) == 1 and told in lines()[0], lines()
 
 
 # --- the worker ends it -----------------------------------------------------------------------------------------------
@@ -240,8 +248,8 @@ def test_the_worker_goes_away(site: Gateway) -> None:
             assert worker.ending() == []
 
 
-def test_a_worker_that_goes_away_may_keep_them_for_a_while(make_gateway: Maker) -> None:
-    gateway = make_gateway(workers=0, app={"ws_on_drain": "300ms"})
+def test_a_worker_that_goes_away_may_keep_them_for_a_while(make_site: Maker) -> None:
+    gateway = make_site(workers=0, app={"ws_on_drain": "300ms"})
     with WsWorker(gateway) as worker:
         client, stream = opened(gateway, worker)
         with client:
@@ -264,9 +272,9 @@ def test_first_byte(site: Gateway, worker: WsWorker) -> None:
         worker.done(stream)
 
 
-def test_no_deadline_holds_for_an_open_one(make_gateway: Maker) -> None:
+def test_no_deadline_holds_for_an_open_one(make_site: Maker) -> None:
     deadlines = {"first_byte": "300ms", "request_deadline": "400ms", "response_idle": "300ms", "body_idle": "300ms"}
-    gateway = make_gateway(workers=0, limits=deadlines, websocket={"ping_interval": "1s"})
+    gateway = make_site(workers=0, limits=deadlines, websocket={"ping_interval": "1s"})
     with WsWorker(gateway) as worker:
         client, stream = opened(gateway, worker)
         with client:
@@ -332,8 +340,8 @@ def test_wrong_content_after_accept(site: Gateway, worker: WsWorker, kind: str, 
 # --- the gateway ends it ----------------------------------------------------------------------------------------------
 
 
-def test_the_gateway_stops(make_gateway: Maker) -> None:
-    gateway = make_gateway(workers=0)
+def test_the_gateway_stops(make_site: Maker) -> None:
+    gateway = make_site(workers=0)
     with WsWorker(gateway) as worker, ws_client(gateway) as late:
         client, stream = opened(gateway, worker)
         late.handshake()
@@ -355,8 +363,8 @@ def test_the_gateway_stops(make_gateway: Maker) -> None:
         assert gateway.process.wait() == 0
 
 
-def test_a_client_that_does_not_answer_pings(make_gateway: Maker) -> None:
-    gateway = make_gateway(workers=0, websocket={"ping_interval": "100ms", "ping_timeout": "100ms"})
+def test_a_client_that_does_not_answer_pings(make_site: Maker) -> None:
+    gateway = make_site(workers=0, websocket={"ping_interval": "100ms", "ping_timeout": "100ms"})
     with WsWorker(gateway) as worker:
         client, stream = opened(gateway, worker)
         with client:
@@ -370,39 +378,39 @@ def test_a_client_that_does_not_answer_pings(make_gateway: Maker) -> None:
         worker.leave()
 
 
-def test_a_client_that_waits_for_the_app_is_not_silent(make_gateway: Maker) -> None:
+def test_a_client_that_waits_for_the_app_is_not_silent(make_site: Maker) -> None:
     """Its PONGs lie behind messages that the app does not take: the clock stands."""
-    gateway = make_gateway(workers=0, websocket={"ping_interval": "50ms", "ping_timeout": "50ms"})
+    gateway = make_site(workers=0, websocket={"ping_interval": "50ms", "ping_timeout": "50ms"})
     with WsWorker(gateway) as worker:
         client, stream = opened(gateway, worker)
         with client:
-            client.send(BINARY, bytes(100_000))
-            got = worker.expect(c.FRAME_WS_MSG, stream)
-            held = [got]
-            while sum(len(f.payload) + c.DATA_OVERHEAD for f in held) < 65_500:
-                held.append(worker.expect(c.FRAME_WS_MSG, stream))
-            for _ in range(5):
-                with gateway.client() as other:  # time passes
-                    other.request("GET", "/")
-                    request = worker.request()
-                    worker.socket.settimeout(0.1)
-                    with pytest.raises(TimeoutError):
-                        worker._fill(c.HEADER_SIZE)
-                    worker.socket.settimeout(20)
-                    worker.respond(request.stream)
-                    other.response()
-            assert gateway.metric("limit_ws_ping_timeout") == 0
-            worker.grant(stream, sum(len(f.payload) + c.DATA_OVERHEAD for f in held))
-            rest = worker.received(stream, grant=False)[0]
-            assert sum(len(f.payload) for f in held) + len(rest) == 100_000
+            with client.meanwhile(lambda: client.send(BINARY, bytes(100_000))):
+                got = worker.expect(c.FRAME_WS_MSG, stream)
+                held = [got]
+                while sum(len(f.payload) + c.DATA_OVERHEAD for f in held) < 65_500:
+                    held.append(worker.expect(c.FRAME_WS_MSG, stream))
+                for _ in range(5):
+                    with gateway.client() as other:  # time passes
+                        other.request("GET", "/")
+                        request = worker.request()
+                        worker.socket.settimeout(0.1)
+                        with pytest.raises(TimeoutError):
+                            worker._fill(c.HEADER_SIZE)
+                        worker.socket.settimeout(20)
+                        worker.respond(request.stream)
+                        other.response()
+                assert gateway.metric("limit_ws_ping_timeout") == 0
+                worker.grant(stream, sum(len(f.payload) + c.DATA_OVERHEAD for f in held))
+                rest = worker.received(stream, grant=False)[0]
+                assert sum(len(f.payload) for f in held) + len(rest) == 100_000
             client.close(1000)
             worker.expect_ws_close(stream)
             worker.done(stream)
         worker.leave()
 
 
-def test_close_timeout(make_gateway: Maker) -> None:
-    gateway = make_gateway(workers=0, websocket={"close_timeout": "200ms"})
+def test_close_timeout(make_site: Maker) -> None:
+    gateway = make_site(workers=0, websocket={"close_timeout": "200ms"})
     with WsWorker(gateway) as worker:
         client, stream = opened(gateway, worker)
         with client:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from .gateway import Gateway, speaks_quic
+from .websocket import CARRIERS
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -52,6 +53,18 @@ def make_gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cal
             gateway.kill()
         else:
             gateway.finish()
+
+
+@pytest.fixture(params=CARRIERS)
+def make_site(request: pytest.FixtureRequest, make_gateway: Callable[..., Gateway]) -> Callable[..., Gateway]:
+    """make_gateway for tests of WebSockets: once for each carrier."""
+
+    def make(**options: Any) -> Gateway:
+        gateway = make_gateway(**options)
+        gateway.carrier = request.param
+        return gateway
+
+    return make
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, CONNECT_ERROR, ENHA
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST = range(
     1, 7
 )
+ENABLE_CONNECT_PROTOCOL = 8
 
 Fields = list[tuple[str, str]]
 
@@ -131,6 +132,8 @@ class Http2:
         self.decoder = Decoder(max_header_list_size=1 << 20)
         self.answers: dict[int, Answer] = {}
         self.server_settings: dict[int, int] = {}
+        self.granted: dict[int, int] = {}  # by WINDOW_UPDATE; 0: the connection
+        self.spent: dict[int, int] = {}  # payload of DATA that was sent
         self.next_stream = 1
         self.goaways: list[Frame] = []
         self.open_windows = True
@@ -165,7 +168,26 @@ class Http2:
         return stream
 
     def data(self, stream: int, payload: bytes = b"", end: bool = False) -> None:
+        for at in (0, stream):
+            self.spent[at] = self.spent.get(at, 0) + len(payload)
         self.send(DATA, END_STREAM if end else 0, stream, payload)
+
+    def room(self, stream: int) -> int:
+        """How many bytes of DATA both windows allow now."""
+        initial = self.server_settings.get(INITIAL_WINDOW_SIZE, 65535)
+        windows = {0: 65535, stream: initial}
+        return min(window + self.granted.get(at, 0) - self.spent.get(at, 0) for at, window in windows.items())
+
+    def patient_data(self, stream: int, payload: bytes) -> None:
+        """Sends as windows allow, in frames of 16 KiB at most, until the other side has ended the stream."""
+        answer = self.answers.setdefault(stream, Answer())
+        while payload and not answer.ended and answer.reset is None:
+            if (room := self.room(stream)) <= 0:
+                self.next()
+                continue
+            part = payload[: min(room, 16384)]
+            self.data(stream, part)
+            payload = payload[len(part) :]
 
     def reset(self, stream: int, code: int = CANCEL) -> None:
         self.send(RST_STREAM, 0, stream, struct.pack(">I", code))
@@ -222,6 +244,8 @@ class Http2:
             self.answers.setdefault(got.stream, Answer()).reset = got.code
         elif got.kind == GOAWAY:
             self.goaways.append(got)
+        elif got.kind == WINDOW_UPDATE:
+            self.granted[got.stream] = self.granted.get(got.stream, 0) + int.from_bytes(got.payload, "big")
         elif got.kind == SETTINGS and not got.flags & ACK:
             for at in range(0, len(got.payload), 6):
                 key, value = struct.unpack_from(">HI", got.payload, at)

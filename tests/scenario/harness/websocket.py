@@ -2,15 +2,19 @@
 """WebSockets byte by byte: a client that sends and sees every frame, and a scripted worker for such streams."""
 
 import base64
+import contextlib
 import struct
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from .gateway import Gateway
 from .http1 import Client, Response
 from .process import Failed
 from .scripted_worker import Frame, ScriptedWorker, SeenRequest, c, packb
+from .tunnel import Tunnel
 
+CARRIERS = ("h1", "h2")
 FIN, RSV1 = 0x80, 0x40
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KEY = base64.b64encode(bytes(range(16))).decode()
@@ -47,9 +51,9 @@ def close_payload(code: int, reason: str = "") -> bytes:
 
 
 class WsClient:
-    """One connection; `handshake` sends the request, `accepted` reads 101."""
+    """One WebSocket; `handshake` sends the request, `accepted` reads 101, or 200 from HTTP/2 on."""
 
-    def __init__(self, client: Client):
+    def __init__(self, client: Client | Tunnel):
         self.client = client
 
     def __enter__(self) -> "WsClient":
@@ -71,7 +75,7 @@ class WsClient:
 
     def accepted(self) -> Response:
         head = self.client.head()
-        assert head.status == 101, head
+        assert head.status == (200 if isinstance(self.client, Tunnel) else 101), head
         return head
 
     def send(self, opcode: int, payload: bytes = b"", first: int | None = None) -> None:
@@ -97,6 +101,16 @@ class WsClient:
         assert got.opcode == opcode, got
         return got
 
+    def message(self) -> bytes:
+        """A whole data message, of one frame or more."""
+        got = self.frame()
+        assert got.opcode in (TEXT, BINARY), got
+        whole = got.payload
+        while not got.first & FIN:
+            got = self.expect(CONTINUATION)
+            whole += got.payload
+        return whole
+
     def expect_close(self, code: int) -> str:
         """The close frame, then the end of the connection once ours has gone. Returns the reason."""
         got = self.expect(CLOSE)
@@ -104,7 +118,31 @@ class WsClient:
         return got.payload[2:].decode()
 
     def expect_end(self) -> None:
+        """The carrier's end; over HTTP/2 the client ends its side, too."""
         assert self.client.rest() == b""
+        if isinstance(self.client, Tunnel):
+            self.client.end()
+
+    @contextlib.contextmanager
+    def meanwhile(self, act: Callable[[], None]) -> Iterator[None]:
+        """Does with the client what it may have to wait for; nobody else uses it meanwhile."""
+        actor = threading.Thread(target=act, daemon=True)
+        actor.start()
+        yield
+        actor.join(20)
+        assert not actor.is_alive(), "the client is still waiting"
+
+    def fill(self, payload: bytes) -> None:
+        """Sends this again and again until nothing of it is taken any more."""
+        if isinstance(self.client, Tunnel):
+            self.client.fill(payload)
+            return
+        sent = 0
+        self.client.socket.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                sent += self.client.socket.send(payload[sent % len(payload) :])
+        self.client.socket.settimeout(20)
 
 
 class WsWorker(ScriptedWorker):
@@ -168,8 +206,9 @@ class WsWorker(ScriptedWorker):
 
 
 def ws_client(gateway: Gateway, *, tls: bool = False, receive_buffer: int | None = None) -> WsClient:
-    made = gateway.tls_client() if tls else gateway.client(receive_buffer=receive_buffer)
-    return WsClient(made)
+    if gateway.carrier == "h2":
+        return WsClient(Tunnel(gateway, tls=tls, receive_buffer=receive_buffer))
+    return WsClient(gateway.tls_client() if tls else gateway.client(receive_buffer=receive_buffer))
 
 
 def opened(gateway: Gateway, worker: WsWorker, **fields: str) -> tuple[WsClient, int]:
@@ -184,6 +223,7 @@ def opened(gateway: Gateway, worker: WsWorker, **fields: str) -> tuple[WsClient,
 
 __all__ = [
     "BINARY",
+    "CARRIERS",
     "CLOSE",
     "CONTINUATION",
     "FIN",

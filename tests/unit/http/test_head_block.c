@@ -86,6 +86,21 @@ TEST(host_instead_of_authority)
     check_text(head.fields[0].value, "Example");
 }
 
+#define TUNNEL(begin) begin ":scheme: http\n:path: /a?b\n:authority: a\n"
+
+/* RFC 8441 4, 5. */
+TEST(extended_connect_is_a_websocket)
+{
+    CHECK(read(TUNNEL(":method: CONNECT\n:protocol: WebSocket\n") "expect: 100-continue\n", false));
+    CHECK(head.kind == REQUEST_WEBSOCKET && head.has_body && !head.expect_continue);
+    check_text(head.method, "GET");
+    check_text(head.scheme, "ws");
+    check_text(head.raw_path, "/a");
+    check_text(head.query, "b");
+    CHECK(!read(TUNNEL(":method: CONNECT\n:protocol: websocket\n") "content-length: 0\n", false));
+    CHECK_EQ_INT(block.status, 400);
+}
+
 struct refusal {
     const char *text;
     unsigned status;
@@ -106,7 +121,11 @@ TEST(refusals)
         {":method: G T\n:scheme: http\n:path: /\n:authority: a\n", 400},
         {":method: CONNECT\n:authority: a:1\n", 501},
         {":method: TRACE\n:scheme: http\n:path: /\n:authority: a\n", 501},
-        {":method: CONNECT\n:protocol: websocket\n:scheme: http\n:path: /\n:authority: a\n", 501},
+        {TUNNEL(":method: CONNECT\n:protocol: websocket\n") ":x: y\n", 400},
+        {TUNNEL(":method: CONNECT\n:protocol: websocket\n"), 400}, /* it ended */
+        {TUNNEL(":method: CONNECT\n:protocol: connect-udp\n"), 501},
+        {TUNNEL(":method: CONNECT\n:protocol: \n"), 501},
+        {TUNNEL(":method: GET\n:protocol: websocket\n"), 400},
         {GET "content-length: -1\n", 400},
         {GET "content-length: 1\ncontent-length: 1\n", 400},
         {GET "expect: wonders\n", 417},
