@@ -14,7 +14,8 @@ enum control_kind {
     CONTROL_STOP_NOW, /* exit without draining; also during a drain */
     CONTROL_LOG,      /* `argument` is a log sink, with the descriptor to write to from now on */
     /* server to master */
-    CONTROL_READY /* clients and workers are accepted */
+    CONTROL_READY,      /* clients and workers are accepted */
+    CONTROL_PLEASE_STOP /* gatewayctl drain: as SIGTERM */
 };
 
 struct control_message {

@@ -169,6 +169,8 @@ static void server_is_ready(struct master *master)
     notify_send("READY=1\nSTATUS=serving");
 }
 
+static void stop(struct master *master);
+
 static void read_control(struct master *master)
 {
     struct control_message message;
@@ -187,6 +189,8 @@ static void read_control(struct master *master)
         }
         if (message.kind == CONTROL_READY && !master->ready) {
             server_is_ready(master);
+        } else if (message.kind == CONTROL_PLEASE_STOP && !master->stopping) {
+            stop(master);
         }
     }
 }

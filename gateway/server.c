@@ -103,6 +103,7 @@ static void obey(const struct control_message *message, enum server_wish *wish)
         }
         break;
     case CONTROL_READY:
+    case CONTROL_PLEASE_STOP:
         break;
     }
     if (message->fd >= 0) {

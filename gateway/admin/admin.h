@@ -2,10 +2,11 @@
 /*
  * The way in for operators: a Unix socket that takes one command per connection (gatewayctl), and an HTTP endpoint for health
  * checks and Prometheus. It lives in one loop, asks the other loops by mail, and shares nothing with the apps' budgets, so that it
- * answers when every app is stuck. It changes nothing but the log level.
+ * answers when every app is stuck. It changes nothing but the log level; orders of operators are carried out by its sources.
  *
- * On the socket a client sends one line, `COMMAND [ARGUMENT] [--json]` or {"command":"...","argument":"...","json":true}, and gets
- * `ok` or `error: why` on a line of its own, then the answer (with ok), then the end of the stream.
+ * On the socket a client sends one line, `COMMAND [WORD...] [--json]` or {"command":"...","arguments":["..."],"json":true}, and gets
+ * a line of its own: `ok`, `pending` (asked about a deployment that is not decided), `failed` (one that is), or `error: why`; then, but
+ * for errors, the answer, then the end of the stream.
  */
 #ifndef GATEWAY_ADMIN_ADMIN_H
 #define GATEWAY_ADMIN_ADMIN_H
@@ -22,14 +23,26 @@ struct apps;
 struct conn_group;
 struct loop;
 
+/* What became of an order. */
+enum admin_verdict {
+    ADMIN_DONE,
+    ADMIN_PENDING, /* ask again */
+    ADMIN_FAILED,  /* it was tried */
+    ADMIN_REFUSED  /* it makes no sense as things are */
+};
+
 /* Where the answers come from. */
 struct admin_sources {
     void *context;
-    /* Appends the rows of a view that loop `index` has; called in that loop's thread. ADMIN_APPS and ADMIN_WORKERS are asked of
-     * loop 0 only. */
+    /* Appends the rows of a view that loop `index` has; called in that loop's thread. Only ADMIN_CONNECTIONS and
+     * ADMIN_REQUESTS are asked of other loops than loop 0. */
     void (*rows)(void *context, enum admin_view view, unsigned index, struct admin_table *table);
-    /* Whether requests can be served now; when not, appends why, a line for each reason. Any thread. */
+    /* Whether requests can be served now; when not, appends why, a line for each reason; when so, what is remarkable. Any thread. */
     bool (*ready)(void *context, struct strbuf *why);
+    /* Carries out the order of an operator (admin_command.c lists them) with its words, as many as the list allows; appends the answer,
+     * or why not. In the admin's loop. */
+    enum admin_verdict (*order)(void *context, struct slice command, const struct slice *words,
+                                size_t count, struct strbuf *text);
 };
 
 struct admin_settings {
@@ -53,7 +66,10 @@ void admin_free(struct admin *admin);
 void admin_rows_of_apps(const struct apps *apps, enum admin_view view, struct admin_table *table);
 void admin_rows_of_group(const struct conn_group *group, unsigned index, enum admin_view view,
                          struct admin_table *table);
-/* For `sources.ready`: every app has a ready worker. Any thread. */
+/* For `sources.ready`: every app has a ready worker, or is paused. Any thread. */
 bool admin_apps_ready(const struct apps *apps, struct strbuf *why);
+/* For `sources.order`: deploy, outcome, rollback, pause, resume, and drain of a worker. In loop 0's thread. */
+enum admin_verdict admin_order_apps(struct apps *apps, struct slice command,
+                                    const struct slice *words, size_t count, struct strbuf *text);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The commands of the admin socket, as a table, and the two ways to write one.
+ * The commands of the admin socket, as a table, and the two ways to write one. Orders are carried out by the admin's sources.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,9 +10,10 @@
 #include "base/log.h"
 
 struct command {
-    const char *name, *argument; /* argument: its name in help; NULL: takes none */
-    unsigned views;              /* rows it needs; 0: answers at once */
-    admin_render_fn *render;
+    const char *name, *arguments; /* arguments: their names in help */
+    size_t least, most;           /* words that it takes */
+    unsigned views;               /* rows it needs; 0: answers at once */
+    admin_render_fn *render;      /* NULL: an order */
     const char *help;
 };
 
@@ -76,7 +77,7 @@ static void render_metrics(struct admin_conn *conn, const struct admin_table *ta
 {
     (void)tables;
     begin(conn);
-    admin_report_metrics(conn->argument, conn->json, &conn->answer);
+    admin_report_metrics(conn->words[0], conn->json, &conn->answer);
     end(conn);
 }
 
@@ -100,15 +101,15 @@ static void render_loglevel(struct admin_conn *conn, const struct admin_table *t
     enum log_level level;
 
     (void)tables;
-    if (conn->argument.length > 0) {
-        if (!log_level_parse(conn->argument, &level)) {
+    if (conn->words[0].length > 0) {
+        if (!log_level_parse(conn->words[0], &level)) {
             error_line(conn, "there is no log level \"%.*s\"; write debug, info, warning or error",
-                       SLICE_PRINT(conn->argument));
+                       SLICE_PRINT(conn->words[0]));
             return;
         }
         /* At the lower of both levels, so that the change itself is seen. */
         log_write(LOG_INFO, "admin", "log level changes from %s to %.*s", level_text(),
-                  SLICE_PRINT(conn->argument));
+                  SLICE_PRINT(conn->words[0]));
         log_set_level(level);
     }
     begin(conn);
@@ -116,24 +117,56 @@ static void render_loglevel(struct admin_conn *conn, const struct admin_table *t
     end(conn);
 }
 
+static void render_top(struct admin_conn *conn, const struct admin_table *tables)
+{
+    begin(conn);
+    if (conn->json) {
+        admin_table_json(&tables[ADMIN_WORKERS], &conn->answer);
+    } else {
+        admin_report_status(conn->admin, tables, false, &conn->answer);
+        strbuf_append_char(&conn->answer, '\n');
+        admin_table_print(&tables[ADMIN_WORKERS], &conn->answer);
+    }
+    end(conn);
+}
+
+static void render_generations(struct admin_conn *conn, const struct admin_table *tables)
+{
+    render_table(conn, &tables[ADMIN_GENERATIONS]);
+}
+
 static void render_help(struct admin_conn *conn, const struct admin_table *tables);
 
 #define BIT(view) (1u << (view))
 
 static const struct command commands[] = {
-    {"status", NULL, BIT(ADMIN_APPS), render_status, "what the gateway does, in short"},
-    {"apps", NULL, BIT(ADMIN_APPS), render_apps,
-     "every app: ready workers, requests, queue, last error"},
-    {"workers", NULL, BIT(ADMIN_WORKERS), render_workers,
-     "every worker: state, load, loop lag, memory"},
-    {"connections", NULL, BIT(ADMIN_CONNECTIONS), render_connections, "every client connection"},
-    {"requests", NULL, BIT(ADMIN_REQUESTS), render_requests,
+    {"status", "", 0, 0, BIT(ADMIN_APPS) | BIT(ADMIN_GENERATIONS) | BIT(ADMIN_WORKERS),
+     render_status, "what the gateway does, in short"},
+    {"top", "", 0, 0, BIT(ADMIN_APPS) | BIT(ADMIN_WORKERS), render_top,
+     "the figures and workers on one page"},
+    {"apps", "", 0, 0, BIT(ADMIN_APPS), render_apps,
+     "every app: state, generation, ready workers, requests, queue, last error"},
+    {"generations", "", 0, 0, BIT(ADMIN_GENERATIONS), render_generations,
+     "every generation of every app: state, workers, why it failed"},
+    {"workers", "", 0, 0, BIT(ADMIN_WORKERS), render_workers,
+     "every worker: state, load, loop lag, memory, last error"},
+    {"connections", "", 0, 0, BIT(ADMIN_CONNECTIONS), render_connections,
+     "every client connection"},
+    {"requests", "", 0, 0, BIT(ADMIN_REQUESTS), render_requests,
      "every request under way: phase, age, bytes"},
-    {"metrics", "[PREFIX]", 0, render_metrics, "every metric whose name begins with PREFIX"},
-    {"loglevel", "[LEVEL]", 0, render_loglevel,
+    {"deploy", "APP GENERATION", 2, 2, 0, NULL,
+     "ask for a generation: it serves as soon as it has proved itself"},
+    {"outcome", "APP GENERATION", 2, 2, 0, NULL, "what became of that"},
+    {"rollback", "APP", 1, 1, 0, NULL, "go back to the generation before, if it is still kept"},
+    {"pause", "APP", 1, 1, 0, NULL, "hold the app's requests, at most for pause_timeout"},
+    {"resume", "APP", 1, 1, 0, NULL, "let them go on"},
+    {"drain", "[WORKER] [--force]", 0, 2, 0, NULL,
+     "send a worker away when its requests are done (its pid, or id:N); without: stop the gateway"},
+    {"metrics", "[PREFIX]", 0, 1, 0, render_metrics, "every metric whose name begins with PREFIX"},
+    {"loglevel", "[LEVEL]", 0, 1, 0, render_loglevel,
      "show or change the level of the error log until the next start"},
-    {"version", NULL, 0, render_version, "the version that runs"},
-    {"help", NULL, 0, render_help, "this list"},
+    {"version", "", 0, 0, 0, render_version, "the version that runs"},
+    {"help", "", 0, 0, 0, render_help, "this list"},
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -147,8 +180,8 @@ static void render_help(struct admin_conn *conn, const struct admin_table *table
             strbuf_printf(&conn->answer, "%s\"%s\":\"%s\"", i > 0 ? "," : "", commands[i].name,
                           commands[i].help);
         } else {
-            strbuf_printf(&conn->answer, "%-11s %-9s %s\n", commands[i].name,
-                          commands[i].argument ? commands[i].argument : "", commands[i].help);
+            strbuf_printf(&conn->answer, "%-11s %-18s %s\n", commands[i].name,
+                          commands[i].arguments, commands[i].help);
         }
     }
     strbuf_append_text(&conn->answer, conn->json ? "}" : "");
@@ -170,31 +203,65 @@ static void error_line(struct admin_conn *conn, const char *format, ...)
     end(conn);
 }
 
-static void run(struct admin_conn *conn, struct slice name)
+static void carry_out(struct admin_conn *conn)
+{
+    static const char *const verdicts[] = {
+        [ADMIN_DONE] = "ok\n", [ADMIN_PENDING] = "pending\n", [ADMIN_FAILED] = "failed\n"};
+    static const char *const names[] = {
+        [ADMIN_DONE] = "done", [ADMIN_PENDING] = "pending", [ADMIN_FAILED] = "failed"};
+    const struct admin_sources *sources = &conn->admin->settings.sources;
+    struct strbuf text;
+
+    strbuf_init(&text);
+    enum admin_verdict verdict =
+        sources->order(sources->context, conn->command, conn->words, conn->word_count, &text);
+    if (verdict == ADMIN_REFUSED) {
+        error_line(conn, "%s", strbuf_text(&text));
+        strbuf_done(&text);
+        return;
+    }
+    strbuf_append_text(&conn->answer, verdicts[verdict]);
+    if (conn->json) {
+        strbuf_printf(&conn->answer, "{\"outcome\":\"%s\",\"text\":\"", names[verdict]);
+        strbuf_append_json(&conn->answer, (struct slice){strbuf_text(&text), text.length});
+        strbuf_append_text(&conn->answer, "\"}");
+    } else {
+        strbuf_append_slice(&conn->answer, (struct slice){strbuf_text(&text), text.length});
+    }
+    conn->answer.failed |= text.failed;
+    strbuf_done(&text);
+    end(conn);
+}
+
+static void run(struct admin_conn *conn)
 {
     const struct command *command = NULL;
 
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        if (slice_equal(name, slice_from(commands[i].name))) {
+        if (slice_equal(conn->command, slice_from(commands[i].name))) {
             command = &commands[i];
         }
     }
     if (command == NULL) {
         error_line(conn, "there is no command \"%.*s\"; \"help\" lists the commands",
-                   SLICE_PRINT(name));
-    } else if (conn->argument.length > 0 && command->argument == NULL) {
+                   SLICE_PRINT(conn->command));
+    } else if (conn->word_count > 0 && command->most == 0) {
         error_line(conn, "\"%s\" takes no argument", command->name);
+    } else if (conn->word_count < command->least || conn->word_count > command->most) {
+        error_line(conn, "write: %s %s", command->name, command->arguments);
     } else if (command->views != 0) {
         admin_gather_start(conn, command->views, command->render);
-    } else {
+    } else if (command->render != NULL) {
         command->render(conn, NULL);
+    } else {
+        carry_out(conn);
     }
 }
 
-/* COMMAND [ARGUMENT] [--json], in any order. */
+/* COMMAND [WORD...] [--json], in any order of the flag. */
 static void run_words(struct admin_conn *conn, struct slice line)
 {
-    struct slice name = {NULL, 0}, rest = line;
+    struct slice rest = line;
 
     while (rest.data != NULL) {
         struct slice word = slice_cut(rest, ' ', &rest);
@@ -203,17 +270,17 @@ static void run_words(struct admin_conn *conn, struct slice line)
         }
         if (slice_equal(word, SLICE("--json"))) {
             conn->json = true;
-        } else if (name.length == 0) {
-            name = word;
-        } else if (conn->argument.length == 0) {
-            conn->argument = word;
+        } else if (conn->command.length == 0) {
+            conn->command = word;
+        } else if (conn->word_count < ADMIN_WORDS_MAX) {
+            conn->words[conn->word_count++] = word;
         } else {
-            error_line(conn, "\"%.*s\" is too much; write COMMAND [ARGUMENT] [--json]",
+            error_line(conn, "\"%.*s\" is too much; write COMMAND [WORD...] [--json]",
                        SLICE_PRINT(word));
             return;
         }
     }
-    run(conn, name);
+    run(conn);
 }
 
 static void skip_space(struct slice *text)
@@ -251,7 +318,22 @@ static bool take_string(struct slice *text, struct slice *ret_string)
     return take(text, SLICE("\""));
 }
 
-static bool take_member(struct slice *text, struct admin_conn *conn, struct slice *name)
+static bool take_words(struct slice *text, struct admin_conn *conn)
+{
+    if (!take(text, SLICE("["))) {
+        return false;
+    }
+    while (conn->word_count < ADMIN_WORDS_MAX &&
+           take_string(text, &conn->words[conn->word_count])) {
+        conn->word_count++;
+        if (!take(text, SLICE(","))) {
+            break;
+        }
+    }
+    return take(text, SLICE("]"));
+}
+
+static bool take_member(struct slice *text, struct admin_conn *conn)
 {
     struct slice key;
 
@@ -259,10 +341,13 @@ static bool take_member(struct slice *text, struct admin_conn *conn, struct slic
         return false;
     }
     if (slice_equal(key, SLICE("command"))) {
-        return take_string(text, name);
+        return take_string(text, &conn->command);
     }
-    if (slice_equal(key, SLICE("argument"))) {
-        return take_string(text, &conn->argument);
+    if (slice_equal(key, SLICE("argument")) && conn->word_count < ADMIN_WORDS_MAX) {
+        return take_string(text, &conn->words[conn->word_count++]);
+    }
+    if (slice_equal(key, SLICE("arguments"))) {
+        return take_words(text, conn);
     }
     if (slice_equal(key, SLICE("json"))) {
         conn->json = take(text, SLICE("true"));
@@ -271,24 +356,25 @@ static bool take_member(struct slice *text, struct admin_conn *conn, struct slic
     return false;
 }
 
-/* {"command":"...","argument":"...","json":true}; the answer is JSON unless it says false. */
+/* {"command":"...","arguments":["..."],"json":true}; the answer is JSON unless it says false. "argument":"..." is one of them. */
 static void run_json(struct admin_conn *conn, struct slice line)
 {
-    struct slice name = {NULL, 0}, text = line;
+    struct slice text = line;
     bool good = take(&text, SLICE("{"));
 
     conn->json = true;
     while (good) {
-        good = take_member(&text, conn, &name);
+        good = take_member(&text, conn);
         if (!good || !take(&text, SLICE(","))) {
             break;
         }
     }
     if (good && take(&text, SLICE("}")) && text.length == 0) {
-        run(conn, name);
+        run(conn);
     } else {
-        error_line(conn, "malformed; write {\"command\":\"status\"} with \"argument\":\"...\" and "
-                         "\"json\":false as needed");
+        error_line(conn,
+                   "malformed; write {\"command\":\"status\"} with \"arguments\":[\"...\"] and "
+                   "\"json\":false as needed");
     }
 }
 

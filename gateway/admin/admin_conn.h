@@ -13,6 +13,7 @@
 #include "loop/mailbox.h"
 
 #define ADMIN_REQUEST_MAX 8192
+#define ADMIN_WORDS_MAX 4
 #define ADMIN_MAGIC UINT32_C(0x41444D49)
 #define ADMIN_CONN_MAGIC UINT32_C(0x41434F4E)
 
@@ -37,8 +38,9 @@ struct admin_conn {
     size_t sent;
     struct admin_gather *gather; /* rows under way, or NULL */
     admin_render_fn *render;
-    bool json, head_only;  /* of the request: JSON is wanted; HTTP HEAD */
-    struct slice argument; /* of the command, in `request` */
+    bool json, head_only;                         /* of the request: JSON is wanted; HTTP HEAD */
+    struct slice command, words[ADMIN_WORDS_MAX]; /* in `request` */
+    size_t word_count;
 };
 
 LIST_DEFINE(admin_conn_list, struct admin_conn, in_admin);

@@ -71,20 +71,19 @@ static void render_status(struct admin_conn *conn, const struct admin_table *tab
 static void respond_ready(struct admin_conn *conn)
 {
     const struct admin_sources *sources = &conn->admin->settings.sources;
-    struct strbuf body;
+    struct strbuf why, body;
 
+    strbuf_init(&why);
     strbuf_init(&body);
-    bool ready = sources->ready(sources->context, &body);
-    if (ready) {
-        strbuf_clear(&body);
-        strbuf_append_text(&body, "ready\n");
-    }
+    bool ready = sources->ready(sources->context, &why);
+    strbuf_printf(&body, "%s%s", ready ? "ready\n" : "", strbuf_text(&why));
+    strbuf_done(&why);
     respond_take(conn, ready ? 200 : 503, "text/plain; charset=utf-8", &body);
 }
 
 static void respond(struct admin_conn *conn, struct slice path)
 {
-    unsigned registry = 1u << ADMIN_APPS | 1u << ADMIN_WORKERS;
+    unsigned registry = 1u << ADMIN_APPS | 1u << ADMIN_GENERATIONS | 1u << ADMIN_WORKERS;
 
     if (slice_equal(path, SLICE("/livez"))) {
         respond_text(conn, 200, "live\n");

@@ -4,6 +4,7 @@
  * (prometheus.io/docs/instrumenting/exposition_formats, version 0.0.4).
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "admin/admin_conn.h"
@@ -71,6 +72,8 @@ static void status_json(const struct admin *admin, const struct admin_table *tab
     strbuf_append_json(out, ready ? SLICE("") : (struct slice){strbuf_text(why), why->length});
     strbuf_append_text(out, "\",\"apps\":");
     admin_table_json(&tables[ADMIN_APPS], out);
+    strbuf_append_text(out, ",\"generations\":");
+    admin_table_json(&tables[ADMIN_GENERATIONS], out);
     strbuf_append_text(out, ",\"workers\":");
     admin_table_json(&tables[ADMIN_WORKERS], out);
     strbuf_append_text(out, ",\"live\":");
@@ -78,6 +81,34 @@ static void status_json(const struct admin *admin, const struct admin_table *tab
     strbuf_append_text(out, ",\"metrics\":");
     admin_report_metrics(SLICE(""), true, out);
     strbuf_append_char(out, '}');
+}
+
+/* Whether there is more to say than that workers without a generation serve. */
+static bool names_generations(const struct admin_table *table)
+{
+    return admin_table_rows(table) > 1 ||
+           (admin_table_rows(table) == 1 && admin_table_cell(table, 0, 1)[0] != '\0');
+}
+
+/* The whole texts of which the table shows the last lines. */
+static void failures_text(const struct admin_table *table, struct strbuf *out)
+{
+    for (size_t row = 0; row < admin_table_rows(table); row++) {
+        struct slice rest = slice_from(admin_table_cell(table, row, 6));
+        if (memchr(rest.length > 0 ? rest.data : "", '\n', rest.length) == NULL) {
+            continue;
+        }
+        strbuf_append_text(out, "\ngeneration ");
+        admin_print_clean(admin_table_cell(table, row, 1), out);
+        strbuf_append_text(out, ":\n");
+        while (rest.data != NULL && rest.length > 0) {
+            char line[512];
+            struct slice text = slice_cut(rest, '\n', &rest);
+            snprintf(line, sizeof(line), "    %.*s", SLICE_PRINT(text));
+            admin_print_clean(line, out);
+            strbuf_append_char(out, '\n');
+        }
+    }
 }
 
 static void status_text(const struct admin *admin, const struct admin_table *tables, bool ready,
@@ -88,7 +119,7 @@ static void status_text(const struct admin *admin, const struct admin_table *tab
     strbuf_printf(out, ", %u loop%s, log level %s\n", admin->settings.loop_count,
                   admin->settings.loop_count == 1 ? "" : "s", level_name());
     if (ready) {
-        strbuf_append_text(out, "ready\n");
+        strbuf_printf(out, "ready\n%s", strbuf_text(why));
     } else {
         strbuf_printf(out, "NOT READY: %s%s", strbuf_text(why),
                       why->length > 0 && why->data[why->length - 1] == '\n' ? "" : "\n");
@@ -108,6 +139,11 @@ static void status_text(const struct admin *admin, const struct admin_table *tab
         metrics_sum(METRIC_responses_by_gateway), metrics_sum(METRIC_responses_aborted),
         metrics_sum(METRIC_clients_gone));
     admin_table_print(&tables[ADMIN_APPS], out);
+    if (names_generations(&tables[ADMIN_GENERATIONS])) {
+        strbuf_append_char(out, '\n');
+        admin_table_print(&tables[ADMIN_GENERATIONS], out);
+        failures_text(&tables[ADMIN_GENERATIONS], out);
+    }
 }
 
 void admin_report_status(const struct admin *admin, const struct admin_table *tables, bool json,
@@ -166,7 +202,8 @@ static void append_table(const struct admin_table *table, const char *prefix, si
         const char *unit = about->kind == ADMIN_SECONDS ? "_seconds"
                            : about->kind == ADMIN_BYTES ? "_bytes"
                                                         : "";
-        if (about->kind == ADMIN_TEXT || admin_table_rows(table) == 0) {
+        if (about->kind == ADMIN_TEXT || about->kind == ADMIN_LINES ||
+            admin_table_rows(table) == 0) {
             continue;
         }
         strbuf_printf(out, "# TYPE gatewayd_%s_%s%s gauge\n", prefix, about->name, unit);
@@ -209,5 +246,6 @@ void admin_report_prometheus(const struct admin *admin, const struct admin_table
             suffix, metrics_sum(metric));
     }
     append_table(&tables[ADMIN_APPS], "app", 1, out);
+    append_table(&tables[ADMIN_GENERATIONS], "generation", 3, out);
     append_table(&tables[ADMIN_WORKERS], "worker", 2, out);
 }

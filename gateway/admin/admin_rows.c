@@ -2,6 +2,9 @@
 /*
  * Rows from what the gateway has: apps and workers (loop 0's registry), connections and requests (each loop's own).
  */
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "admin/admin.h"
 #include "app/app.h"
 #include "base/clock.h"
@@ -23,7 +26,15 @@ static void app_row(struct app *app, struct admin_table *table)
     {
         in_flight += atomic_load_explicit(&worker->in_flight, memory_order_relaxed);
     }
+    uint32_t serving = atomic_load_explicit(&app->deploy.serving, memory_order_relaxed);
+    bool paused = atomic_load_explicit(&app->paused, memory_order_relaxed);
+
     admin_table_text(table, slice_from(app->name));
+    admin_table_text(table, slice_from(paused                ? "paused"
+                                       : app_ready(app) == 0 ? "no worker"
+                                                             : "serving"));
+    admin_table_text(table, serving == DEPLOY_NONE ? SLICE("")
+                                                   : slice_from(app->deploy.slots[serving].name));
     admin_table_number(table, app_ready(app));
     admin_table_number(table, app->workers.length);
     admin_table_number(table, in_flight);
@@ -35,27 +46,57 @@ static void app_row(struct app *app, struct admin_table *table)
     pthread_mutex_unlock(&app->error_lock);
 }
 
-static void worker_row(const struct app *app, const struct worker *worker, uint64_t now,
+static void generation_rows(const struct app *app, uint64_t now, struct admin_table *table)
+{
+    unsigned workers[DEPLOY_SLOTS] = {0};
+
+    LIST_EACH(worker_list, &app->workers, struct worker, worker)
+    {
+        workers[worker->slot]++;
+    }
+    for (uint32_t i = 0; i < DEPLOY_SLOTS; i++) {
+        const struct generation *generation = &app->deploy.slots[i];
+        if (generation->state == GENERATION_FREE) {
+            continue;
+        }
+        admin_table_text(table, slice_from(app->name));
+        admin_table_text(table, slice_from(generation->name));
+        admin_table_text(table, slice_from(generation_state_name(generation->state)));
+        admin_table_number(table, workers[i]);
+        admin_table_number(table, atomic_load_explicit(&generation->ready, memory_order_relaxed));
+        admin_table_number(table, since(now, generation->since));
+        admin_table_text(table, slice_from(generation->reason));
+    }
+}
+
+static void worker_row(struct app *app, const struct worker *worker, uint64_t now,
                        struct admin_table *table)
 {
-    bool stuck = atomic_load_explicit(&worker->unresponsive, memory_order_relaxed);
+    char id[24];
 
+    snprintf(id, sizeof(id), "%" PRIu64, worker->serial);
     admin_table_text(table, slice_from(app->name));
     admin_table_number(table, (uint64_t)worker->pid);
+    admin_table_text(table, slice_from(id));
     admin_table_number(table, !worker->pid_from_kernel);
-    admin_table_text(
-        table, slice_from(stuck ? "unresponsive" : worker_state_name(worker_get_state(worker))));
+    admin_table_text(table, slice_from(worker_condition(worker)));
     admin_table_text(table, slice_from(worker->generation));
     admin_table_number(table, atomic_load_explicit(&worker->in_flight, memory_order_relaxed));
     admin_table_number(table, worker->capacity);
+    admin_table_number(table, atomic_load_explicit(&worker->websockets, memory_order_relaxed));
+    admin_table_number(table, atomic_load_explicit(&worker->abandoned, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->served, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->refused, memory_order_relaxed));
+    admin_table_number(table, atomic_load_explicit(&worker->failures, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->open_links, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->lag_ns, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->rss, memory_order_relaxed));
     admin_table_number(table, since(now, worker->connected_at));
     admin_table_text(table, slice_from(worker->python));
     admin_table_text(table, slice_from(worker->version));
+    pthread_mutex_lock(&app->error_lock);
+    admin_table_text(table, slice_from(worker->last_error));
+    pthread_mutex_unlock(&app->error_lock);
 }
 
 static void rows_of_app(struct app *app, enum admin_view view, uint64_t now,
@@ -63,6 +104,10 @@ static void rows_of_app(struct app *app, enum admin_view view, uint64_t now,
 {
     if (view == ADMIN_APPS) {
         app_row(app, table);
+        return;
+    }
+    if (view == ADMIN_GENERATIONS) {
+        generation_rows(app, now, table);
         return;
     }
     LIST_EACH(worker_list, &app->workers, struct worker, worker)
@@ -91,7 +136,9 @@ bool admin_apps_ready(const struct apps *apps, struct strbuf *why)
 
     for (size_t i = 0; i < apps->settings->app_count; i++) {
         const struct app *app = apps->apps[i];
-        if (app_ready(app) == 0) {
+        if (atomic_load_explicit(&app->paused, memory_order_relaxed)) {
+            strbuf_printf(why, "app %s is paused: its requests wait\n", app->name);
+        } else if (app_ready(app) == 0) {
             strbuf_printf(why, "app %s has no ready worker\n", app->name);
             ready = false;
         }

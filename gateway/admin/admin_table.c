@@ -13,18 +13,25 @@
 #include "base/check.h"
 #include "base/clock.h"
 
-#define COLUMNS_MAX 16
+#define COLUMNS_MAX 24
 
 static const struct admin_column app_columns[] = {
-    {"app", ADMIN_TEXT},         {"ready", ADMIN_NUMBER},   {"workers", ADMIN_NUMBER},
-    {"in_flight", ADMIN_NUMBER}, {"waiting", ADMIN_NUMBER}, {"queue_max", ADMIN_NUMBER},
-    {"socket", ADMIN_TEXT},      {"last_error", ADMIN_TEXT}};
+    {"app", ADMIN_TEXT},        {"state", ADMIN_TEXT},       {"generation", ADMIN_TEXT},
+    {"ready", ADMIN_NUMBER},    {"workers", ADMIN_NUMBER},   {"in_flight", ADMIN_NUMBER},
+    {"waiting", ADMIN_NUMBER},  {"queue_max", ADMIN_NUMBER}, {"socket", ADMIN_TEXT},
+    {"last_error", ADMIN_LINES}};
+static const struct admin_column generation_columns[] = {
+    {"app", ADMIN_TEXT},       {"generation", ADMIN_TEXT}, {"state", ADMIN_TEXT},
+    {"workers", ADMIN_NUMBER}, {"ready", ADMIN_NUMBER},    {"since", ADMIN_SECONDS},
+    {"reason", ADMIN_LINES}};
 static const struct admin_column worker_columns[] = {
-    {"app", ADMIN_TEXT},        {"pid", ADMIN_NUMBER},      {"claimed", ADMIN_BOOL},
-    {"state", ADMIN_TEXT},      {"generation", ADMIN_TEXT}, {"in_flight", ADMIN_NUMBER},
-    {"capacity", ADMIN_NUMBER}, {"served", ADMIN_NUMBER},   {"refused", ADMIN_NUMBER},
-    {"links", ADMIN_NUMBER},    {"lag", ADMIN_SECONDS},     {"rss", ADMIN_BYTES},
-    {"age", ADMIN_SECONDS},     {"python", ADMIN_TEXT},     {"version", ADMIN_TEXT}};
+    {"app", ADMIN_TEXT},         {"pid", ADMIN_NUMBER},      {"id", ADMIN_TEXT},
+    {"claimed", ADMIN_BOOL},     {"state", ADMIN_TEXT},      {"generation", ADMIN_TEXT},
+    {"in_flight", ADMIN_NUMBER}, {"capacity", ADMIN_NUMBER}, {"long_lived", ADMIN_NUMBER},
+    {"abandoned", ADMIN_NUMBER}, {"served", ADMIN_NUMBER},   {"refused", ADMIN_NUMBER},
+    {"failures", ADMIN_NUMBER},  {"links", ADMIN_NUMBER},    {"lag", ADMIN_SECONDS},
+    {"rss", ADMIN_BYTES},        {"age", ADMIN_SECONDS},     {"python", ADMIN_TEXT},
+    {"version", ADMIN_TEXT},     {"last_error", ADMIN_LINES}};
 static const struct admin_column connection_columns[] = {
     {"id", ADMIN_NUMBER},       {"loop", ADMIN_NUMBER}, {"client", ADMIN_TEXT},
     {"protocol", ADMIN_TEXT},   {"tls", ADMIN_TEXT},    {"server_name", ADMIN_TEXT},
@@ -44,6 +51,7 @@ static const struct {
     size_t count;
 } views[ADMIN_VIEW_COUNT] = {
     [ADMIN_APPS] = {app_columns, COUNT(app_columns)},
+    [ADMIN_GENERATIONS] = {generation_columns, COUNT(generation_columns)},
     [ADMIN_WORKERS] = {worker_columns, COUNT(worker_columns)},
     [ADMIN_CONNECTIONS] = {connection_columns, COUNT(connection_columns)},
     [ADMIN_REQUESTS] = {request_columns, COUNT(request_columns)},
@@ -65,6 +73,11 @@ void admin_table_done(struct admin_table *table)
     table->cell_count = 0;
 }
 
+static bool is_text(const struct admin_column *column)
+{
+    return column->kind == ADMIN_TEXT || column->kind == ADMIN_LINES;
+}
+
 static void end_cell(struct admin_table *table)
 {
     strbuf_append_char(&table->cells, '\0');
@@ -75,14 +88,14 @@ void admin_table_text(struct admin_table *table, struct slice text)
 {
     size_t length = text.length > 0 ? strnlen(text.data, text.length) : 0;
 
-    REQUIRE(table->columns[table->cell_count % table->column_count].kind == ADMIN_TEXT);
+    REQUIRE(is_text(&table->columns[table->cell_count % table->column_count]));
     strbuf_append(&table->cells, text.data ? text.data : "", length);
     end_cell(table);
 }
 
 void admin_table_number(struct admin_table *table, uint64_t value)
 {
-    REQUIRE(table->columns[table->cell_count % table->column_count].kind != ADMIN_TEXT);
+    REQUIRE(!is_text(&table->columns[table->cell_count % table->column_count]));
     strbuf_printf(&table->cells, "%" PRIu64, value);
     end_cell(table);
 }
@@ -176,6 +189,23 @@ void admin_print_clean(const char *text, struct strbuf *out)
     }
 }
 
+/* The last line says what a traceback is about. */
+static void print_last_line(const char *text, struct strbuf *out)
+{
+    size_t end = strlen(text);
+
+    while (end > 0 && text[end - 1] == '\n') {
+        end--;
+    }
+    size_t start = end;
+    while (start > 0 && text[start - 1] != '\n') {
+        start--;
+    }
+    for (; start < end; start++) {
+        admin_print_clean((char[2]){text[start], '\0'}, out);
+    }
+}
+
 static void print_cell(const struct admin_column *column, const char *cell, struct strbuf *out)
 {
     if (cell[0] == '\0') {
@@ -185,6 +215,9 @@ static void print_cell(const struct admin_column *column, const char *cell, stru
     switch (column->kind) {
     case ADMIN_TEXT:
         admin_print_clean(cell, out);
+        break;
+    case ADMIN_LINES:
+        print_last_line(cell, out);
         break;
     case ADMIN_NUMBER:
         strbuf_append_text(out, cell);
@@ -211,6 +244,7 @@ static void json_cell(const struct admin_column *column, const char *cell, struc
     }
     switch (column->kind) {
     case ADMIN_TEXT:
+    case ADMIN_LINES:
         strbuf_append_char(out, '"');
         strbuf_append_json(out, slice_from(cell));
         strbuf_append_char(out, '"');
@@ -260,7 +294,7 @@ static void measure(const struct admin_table *table, size_t widths[COLUMNS_MAX])
 static void print_aligned(const struct admin_column *column, const char *text, size_t width,
                           bool last, struct strbuf *out)
 {
-    if (column->kind == ADMIN_TEXT) {
+    if (is_text(column)) {
         strbuf_printf(out, "%-*s", last ? 0 : (int)width, text);
     } else {
         strbuf_printf(out, "%*s", (int)width, text);

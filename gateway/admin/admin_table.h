@@ -15,6 +15,7 @@
 
 enum admin_kind {
     ADMIN_TEXT,    /* JSON: string, null when empty */
+    ADMIN_LINES,   /* the same; text: the last line that is not empty */
     ADMIN_NUMBER,  /* JSON: number */
     ADMIN_BYTES,   /* JSON: number; text: "1.5M" */
     ADMIN_SECONDS, /* kept in nanoseconds; JSON: seconds with six decimals; text: "1.5s" */
@@ -27,7 +28,14 @@ struct admin_column {
 };
 
 /* What can be asked of the gateway's loops. */
-enum admin_view { ADMIN_APPS, ADMIN_WORKERS, ADMIN_CONNECTIONS, ADMIN_REQUESTS, ADMIN_VIEW_COUNT };
+enum admin_view {
+    ADMIN_APPS,
+    ADMIN_GENERATIONS,
+    ADMIN_WORKERS,
+    ADMIN_CONNECTIONS,
+    ADMIN_REQUESTS,
+    ADMIN_VIEW_COUNT
+};
 
 /* Rows of one loop in one answer: listing a hundred thousand connections would stop the loop that lists them. */
 #define ADMIN_ROWS_MAX 5000

@@ -38,6 +38,9 @@ enum error app_deploy_restore(struct app *app, struct slice text) MUST_CHECK;
 
 /* gatewayctl deploy: the generation is wanted. */
 enum error app_order(struct app *app, struct slice generation, struct strbuf *text);
+/* What became of it. */
+enum deploy_outcome app_outcome(const struct app *app, struct slice generation,
+                                struct strbuf *text);
 /* gatewayctl rollback. */
 enum error app_roll_back(struct app *app, struct strbuf *text);
 /* gatewayctl pause: requests wait from now on, until app_resume or pause_timeout. */

@@ -41,6 +41,11 @@ enum error app_order(struct app *app, struct slice generation, struct strbuf *te
     return ERROR_NONE;
 }
 
+enum deploy_outcome app_outcome(const struct app *app, struct slice generation, struct strbuf *text)
+{
+    return deploy_outcome(&app->deploy, generation, loop_now(app->apps->loops[0]), text);
+}
+
 enum error app_roll_back(struct app *app, struct strbuf *text)
 {
     char why[256];

@@ -57,6 +57,8 @@ struct worker {
     _Atomic int state;          /* enum worker_state */
     _Atomic uint32_t in_flight; /* reserved slots */
     _Atomic uint32_t websockets;
+    _Atomic uint32_t abandoned; /* streams that we have ended and the worker has not */
+    _Atomic uint32_t failures;  /* of the worker itself, in a row */
     _Atomic uint32_t ready_links, open_links;
     _Atomic bool lost, unresponsive, left_told;
     _Atomic bool start_failed; /* its app did not start, or not in time, or its warm-up failed */

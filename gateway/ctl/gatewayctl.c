@@ -1,40 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gatewayctl: sends one command to a running gatewayd and prints the answer. It knows no command: gatewayd does, so that the two
- * need not be of one version. The protocol is in admin/admin.h.
+ * gatewayctl: sends one command to a running gatewayd and prints the answer. It knows hardly any command: gatewayd does, so that the
+ * two need not be of one version. What it adds is waiting for a deployment, and the page of top.
  */
-#include <errno.h>
 #include <getopt.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/run_directory.h"
-#include "base/strbuf.h"
+#include "ctl/ctl_ask.h"
 
-enum {
-    EXIT_OK = 0,
-    EXIT_FAILED = 1, /* gatewayd said no, or did not answer */
-    EXIT_USAGE = 2,
-    EXIT_UNREACHABLE = 3, /* no gatewayd there, or no right to ask it */
-};
-
-#define ANSWER_TIMEOUT_S 30
+#define WORDS_MAX 4
+#define LINE_MAX_LENGTH 4096
+#define ASK_AGAIN (200 * CLOCK_NS_PER_MS)
 
 static const char usage_text[] =
-    "usage: gatewayctl [-s SOCKET] [--json] COMMAND [ARGUMENT]\n"
+    "usage: gatewayctl [-s SOCKET] [--json] COMMAND [ARGUMENTS]\n"
     "\n"
-    "  status               what the gateway does, in short\n"
-    "  apps                 every app: ready workers, requests, queue, last error\n"
-    "  workers              every worker: state, load, loop lag, memory\n"
+    "to see\n"
+    "  status               what the gateway does, in short; why a generation failed\n"
+    "  top [--interval S]   figures and workers on one page, refreshed in place every second; "
+    "printed once\n"
+    "                       where the output is no terminal\n"
+    "  apps                 every app: state, generation, ready workers, requests, queue, last "
+    "error\n"
+    "  generations          every generation of every app: state, workers, why it failed\n"
+    "  workers              every worker: state, load, loop lag, memory, last error\n"
     "  connections          every client connection\n"
     "  requests             every request under way: phase, age, bytes\n"
     "  metrics [PREFIX]     every metric whose name begins with PREFIX\n"
+    "\n"
+    "to order\n"
+    "  deploy APP --generation G [--wait] [--timeout S]\n"
+    "                       the generation is wanted: it serves when min_ready workers were ready "
+    "for soak.\n"
+    "                       With --wait until that is decided, at most S seconds (300)\n"
+    "  rollback APP         back to the generation before, while it is kept (rollback_keep)\n"
+    "  pause APP            its requests wait, at most for pause_timeout: to restart its only "
+    "worker\n"
+    "  resume APP           they go on\n"
+    "  drain WORKER [--force]\n"
+    "                       the worker (its pid, or id:N) finishes its requests and goes for good; "
+    "the only\n"
+    "                       ready one of its app with --force only\n"
+    "  drain                the gateway stops when its requests are done, as by SIGTERM\n"
     "  loglevel [LEVEL]     show or change the level of the error log until the next start\n"
+    "\n"
     "  version              the version that runs\n"
     "  help                 the commands that the running gatewayd knows\n"
     "\n"
@@ -44,192 +58,224 @@ static const char usage_text[] =
     "  -h, --help           this text\n"
     "\n"
     "exit codes: 0 done; 1 gatewayd refused or did not answer; 2 usage; 3 gatewayd cannot be "
-    "reached\n";
+    "reached;\n"
+    "4 the generation failed, and the one before serves; 5 --timeout was over before it was "
+    "decided\n";
 
 struct options {
     char socket[512];
-    bool json;
-    const char *command, *argument;
+    bool json, wait, force;
+    const char *generation; /* NULL: not given */
+    const char *words[WORDS_MAX];
+    size_t word_count;
+    double timeout, interval; /* seconds; 0: not given */
 };
 
-/* Says why a socket cannot be reached, and what to do. */
-static void explain_connect(const char *path, int error)
+/* --- waiting -------------------------------------------------------------------------------------------------------- */
+
+static void pause_a_moment(void)
 {
-    fprintf(stderr, "gatewayctl: %s: %s; ", path, strerror(error));
-    switch (error) {
-    case ENOENT:
-        fputs("gatewayd does not run, or its [admin] socket is elsewhere: name it with -s\n",
-              stderr);
-        break;
-    case ECONNREFUSED:
-        fputs("the socket is a left-over: gatewayd does not run\n", stderr);
-        break;
-    case EACCES:
-    case EPERM:
-        fputs("run gatewayctl as root or as the user of gatewayd\n", stderr);
-        break;
-    default:
-        fputs("name the admin socket of gatewayd with -s\n", stderr);
-    }
+    struct timespec pause = {.tv_nsec = ASK_AGAIN};
+
+    nanosleep(&pause, NULL);
 }
 
-/* A connected socket, or -1 after a complaint. */
-static int connect_to(const char *path)
+/* Asks until it is decided. A gatewayd that is away meanwhile is being restarted or upgraded. */
+static int wait_for(const struct options *options, const char *line)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct timeval timeout = {.tv_sec = ANSWER_TIMEOUT_S};
-
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        fprintf(stderr, "gatewayctl: %s: the path is longer than %zu characters\n", path,
-                sizeof(address.sun_path) - 1);
-        return -1;
-    }
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) != 0 ||
-        connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
-        explain_connect(path, errno);
-        if (fd >= 0) {
-            close(fd);
-        }
-        return -1;
-    }
-    return fd;
-}
-
-/* Sends the command; what cannot be sent is told by the missing answer (a refusal may be waiting already). */
-static void send_command(int fd, const struct options *options)
-{
-    struct strbuf line;
-    size_t sent = 0;
-
-    strbuf_init(&line);
-    strbuf_printf(&line, "%s%s%s%s\n", options->command, options->argument ? " " : "",
-                  options->argument ? options->argument : "", options->json ? " --json" : "");
-    while (!line.failed && sent < line.length) {
-        ssize_t length = send(fd, line.data + sent, line.length - sent, MSG_NOSIGNAL);
-        if (length < 0 && errno == EINTR) {
-            continue;
-        }
-        if (length < 0) {
-            break;
-        }
-        sent += (size_t)length;
-    }
-    strbuf_done(&line);
-}
-
-/* The whole answer; false: it did not end in time (errno). */
-static bool read_answer(int fd, struct strbuf *answer)
-{
-    char buffer[65536];
+    uint64_t seconds = options->timeout > 0 ? (uint64_t)(options->timeout * 1e3) : 300000;
+    uint64_t end = clock_now() + seconds * CLOCK_NS_PER_MS;
+    struct ctl_answer answer;
 
     for (;;) {
-        ssize_t length = recv(fd, buffer, sizeof(buffer), 0);
-        if (length < 0 && errno == EINTR) {
-            continue;
+        ctl_ask(options->socket, line, true, &answer);
+        bool again = answer.verdict == CTL_PENDING || answer.code == EXIT_UNREACHABLE;
+        if (!again || clock_now() >= end) {
+            break;
         }
-        if (length <= 0) {
-            return length == 0 ||
-                   errno == ECONNRESET; /* a refusal may come with a reset behind it */
-        }
-        strbuf_append(answer, buffer, (size_t)length);
+        strbuf_done(&answer.text);
+        pause_a_moment();
     }
+    int code = ctl_show(&answer);
+    if (answer.verdict == CTL_PENDING) {
+        fputs("gatewayctl: --timeout is over before it was decided\n", stderr);
+        code = EXIT_TIMED_OUT;
+    } else if (answer.verdict == CTL_ERROR && code == EXIT_UNREACHABLE) {
+        fputs("gatewayctl: gatewayd cannot be reached any more\n", stderr);
+    }
+    strbuf_done(&answer.text);
+    return code;
 }
 
-static int show(const struct strbuf *answer)
-{
-    const char *text = strbuf_text(answer);
+/* --- commands ------------------------------------------------------------------------------------------------------- */
 
-    if (strncmp(text, "ok\n", 3) == 0) {
-        size_t length = answer->length - 3;
-        if (fwrite(text + 3, 1, length, stdout) != length || fflush(stdout) != 0) {
-            fprintf(stderr, "gatewayctl: cannot write the answer: %s\n", strerror(errno));
-            return EXIT_FAILED;
-        }
-        return EXIT_OK;
+static int ask_once(const struct options *options, const char *line)
+{
+    struct ctl_answer answer;
+
+    ctl_ask(options->socket, line, false, &answer);
+    int code = ctl_show(&answer);
+    strbuf_done(&answer.text);
+    return code;
+}
+
+static int deploy(const struct options *options, const char *line)
+{
+    struct ctl_answer answer;
+    char again[LINE_MAX_LENGTH + 8];
+
+    if (!options->wait) {
+        return ask_once(options, line);
     }
-    if (strncmp(text, "error: ", 7) == 0) {
-        fprintf(stderr, "gatewayctl: %.*s\n", (int)strcspn(text + 7, "\n"), text + 7);
-        return strstr(text, "may not ask") != NULL ? EXIT_UNREACHABLE : EXIT_FAILED;
+    ctl_ask(options->socket, line, false, &answer);
+    int code = answer.code;
+    strbuf_done(&answer.text);
+    if (answer.verdict == CTL_ERROR) {
+        return code;
     }
-    fprintf(stderr, "gatewayctl: %s\n",
-            answer->length == 0
-                ? "gatewayd closed the connection without an answer; its log says why"
-                : "this is no answer of gatewayd; is it its admin socket?");
-    return EXIT_FAILED;
+    snprintf(again, sizeof(again), "outcome%s", line + strlen("deploy"));
+    return wait_for(options, again);
 }
 
 static int run(const struct options *options)
 {
-    struct strbuf answer;
-    int code = EXIT_FAILED;
+    char line[LINE_MAX_LENGTH];
+    int length = snprintf(line, sizeof(line), "%s", options->words[0]);
 
-    int fd = connect_to(options->socket);
-    if (fd < 0) {
-        return EXIT_UNREACHABLE;
+    if (strcmp(options->words[0], "top") == 0) {
+        double interval = options->interval > 0 ? options->interval : 1;
+        return ctl_top(options->socket, options->json, (unsigned)(interval * 1e3));
     }
-    strbuf_init(&answer);
-    send_command(fd, options);
-    if (!read_answer(fd, &answer)) {
-        fprintf(stderr, "gatewayctl: no answer: %s\n",
-                errno == EAGAIN ? "gatewayd took longer than 30 s" : strerror(errno));
-    } else if (answer.failed) {
-        fputs("gatewayctl: out of memory\n", stderr);
-    } else {
-        code = show(&answer);
+    for (size_t i = 1; i < options->word_count; i++) {
+        length += snprintf(line + length, sizeof(line) - (size_t)length, " %s", options->words[i]);
     }
-    strbuf_done(&answer);
-    close(fd);
-    return code;
+    length +=
+        snprintf(line + length, sizeof(line) - (size_t)length, "%s%s%s%s",
+                 options->generation ? " " : "", options->generation ? options->generation : "",
+                 options->force ? " --force" : "", options->json ? " --json" : "");
+    return strcmp(options->words[0], "deploy") == 0 ? deploy(options, line)
+                                                    : ask_once(options, line);
+}
+
+/* --- the command line ----------------------------------------------------------------------------------------------- */
+
+enum {
+    OPTION_JSON = 256,
+    OPTION_GENERATION,
+    OPTION_WAIT,
+    OPTION_TIMEOUT,
+    OPTION_FORCE,
+    OPTION_INTERVAL
+};
+
+static int usage_error(const char *text)
+{
+    fprintf(stderr, "gatewayctl: %s; gatewayctl --help shows the commands\n", text);
+    return EXIT_USAGE;
 }
 
 /* One word: a space or a line break within it would be read as more than that. */
 static bool is_word(const char *text)
 {
-    return text[0] != '\0' && strpbrk(text, " \t\r\n") == NULL;
+    return text[0] != '\0' && strlen(text) < 512 && strpbrk(text, " \t\r\n") == NULL;
+}
+
+static bool take_seconds(const char *text, double *ret_seconds)
+{
+    char *end;
+
+    *ret_seconds = strtod(text, &end);
+    return end != text && (*end == '\0' || strcmp(end, "s") == 0) && *ret_seconds > 0 &&
+           *ret_seconds <= 86400;
+}
+
+/* -1: go on; else the exit code. */
+static int take_option(int letter, struct options *options)
+{
+    switch (letter) {
+    case 's':
+        snprintf(options->socket, sizeof(options->socket), "%s", optarg);
+        return -1;
+    case OPTION_JSON:
+        options->json = true;
+        return -1;
+    case OPTION_GENERATION:
+        options->generation = optarg;
+        return is_word(optarg) ? -1 : usage_error("--generation is one word");
+    case OPTION_WAIT:
+        options->wait = true;
+        return -1;
+    case OPTION_FORCE:
+        options->force = true;
+        return -1;
+    case OPTION_TIMEOUT:
+        return take_seconds(optarg, &options->timeout) ? -1 : usage_error("--timeout is seconds");
+    case OPTION_INTERVAL:
+        return take_seconds(optarg, &options->interval) ? -1 : usage_error("--interval is seconds");
+    case 'V':
+        puts("gatewayctl " GATEWAYD_VERSION);
+        return EXIT_OK;
+    case 'h':
+        printf(usage_text, options->socket);
+        return EXIT_OK;
+    default:
+        fputs("gatewayctl --help shows the options\n", stderr);
+        return EXIT_USAGE;
+    }
+}
+
+/* -1: go on; else the exit code. */
+static int check(const struct options *options)
+{
+    bool deploys = strcmp(options->words[0], "deploy") == 0;
+
+    if (deploys && (options->word_count != 2 || options->generation == NULL)) {
+        return usage_error("write: deploy APP --generation G [--wait] [--timeout S]");
+    }
+    if (!deploys && (options->generation != NULL || options->wait || options->timeout > 0)) {
+        return usage_error("--generation, --wait and --timeout belong to deploy");
+    }
+    if (options->force && strcmp(options->words[0], "drain") != 0) {
+        return usage_error("--force belongs to drain");
+    }
+    if (options->interval > 0 && strcmp(options->words[0], "top") != 0) {
+        return usage_error("--interval belongs to top");
+    }
+    return -1;
 }
 
 /* -1: go on; else the exit code. */
 static int parse(int argc, char **argv, struct options *options)
 {
-    static const struct option long_options[] = {{"socket", required_argument, NULL, 's'},
-                                                 {"json", no_argument, NULL, 'j'},
-                                                 {"version", no_argument, NULL, 'V'},
-                                                 {"help", no_argument, NULL, 'h'},
-                                                 {NULL, 0, NULL, 0}};
+    static const struct option long_options[] = {
+        {"socket", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, OPTION_JSON},
+        {"generation", required_argument, NULL, OPTION_GENERATION},
+        {"wait", no_argument, NULL, OPTION_WAIT},
+        {"timeout", required_argument, NULL, OPTION_TIMEOUT},
+        {"force", no_argument, NULL, OPTION_FORCE},
+        {"interval", required_argument, NULL, OPTION_INTERVAL},
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0}};
     int letter;
 
     while ((letter = getopt_long(argc, argv, "s:Vh", long_options, NULL)) != -1) {
-        switch (letter) {
-        case 's':
-            snprintf(options->socket, sizeof(options->socket), "%s", optarg);
-            break;
-        case 'j':
-            options->json = true;
-            break;
-        case 'V':
-            puts("gatewayctl " GATEWAYD_VERSION);
-            return EXIT_OK;
-        case 'h':
-            printf(usage_text, options->socket);
-            return EXIT_OK;
-        default:
-            fputs("gatewayctl --help shows the options\n", stderr);
-            return EXIT_USAGE;
+        int code = take_option(letter, options);
+        if (code >= 0) {
+            return code;
         }
     }
-    if (optind == argc || argc - optind > 2 || !is_word(argv[optind]) ||
-        (optind + 1 < argc && !is_word(argv[optind + 1]))) {
-        fprintf(stderr, "gatewayctl: %s; gatewayctl --help shows the commands\n",
-                optind == argc ? "name a command, such as status"
-                               : "write one command with at most one argument");
-        return EXIT_USAGE;
+    if (optind == argc) {
+        return usage_error("name a command, such as status");
     }
-    options->command = argv[optind];
-    options->argument = optind + 1 < argc ? argv[optind + 1] : NULL;
-    return -1;
+    for (; optind < argc; optind++) {
+        if (options->word_count == WORDS_MAX || !is_word(argv[optind])) {
+            return usage_error("write one command with at most three words behind it");
+        }
+        options->words[options->word_count++] = argv[optind];
+    }
+    return check(options);
 }
 
 int main(int argc, char **argv)

@@ -21,7 +21,7 @@ static uint64_t live_before;
 static void row(enum admin_view view, unsigned index, struct admin_table *table)
 {
     for (size_t i = 0; i < table->column_count; i++) {
-        if (table->columns[i].kind == ADMIN_TEXT) {
+        if (table->columns[i].kind == ADMIN_TEXT || table->columns[i].kind == ADMIN_LINES) {
             admin_table_text(table, slice_from(i == 0 ? "main" : "te\"xt\x1b[31m"));
         } else if (i == 3 && view == ADMIN_REQUESTS) {
             admin_table_none(table);
@@ -53,6 +53,18 @@ static bool is_ready(void *context, struct strbuf *why)
         strbuf_append_text(why, "app main has no ready worker\n");
     }
     return atomic_load(&fixture->ready);
+}
+
+static enum admin_verdict order(void *context, struct slice command, const struct slice *words,
+                                size_t count, struct strbuf *text)
+{
+    struct fixture *fixture = context;
+
+    strbuf_printf(text, "%.*s", SLICE_PRINT(command));
+    for (size_t i = 0; i < count; i++) {
+        strbuf_printf(text, " <%.*s>", SLICE_PRINT(words[i]));
+    }
+    return fixture->verdict;
 }
 
 static void *run(void *loop)
@@ -111,7 +123,7 @@ void fixture_start(struct fixture *fixture, unsigned max_connections, uint64_t t
                                             .http = fixture->http,
                                             .max_connections = max_connections,
                                             .timeout = timeout_ms * CLOCK_NS_PER_MS,
-                                            .sources = {fixture, rows, is_ready}};
+                                            .sources = {fixture, rows, is_ready, order}};
     fixture->admin = admin_new(&settings);
     REQUIRE(fixture->admin != NULL);
     for (unsigned i = 0; i < 2; i++) {

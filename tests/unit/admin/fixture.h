@@ -18,8 +18,9 @@ struct fixture {
     pthread_t threads[2];
     struct admin *admin;
     _Atomic bool ready;
-    _Atomic unsigned asked; /* bits 1 << view of what rows() was asked of loop 1 */
-    _Atomic bool hold;      /* rows() of loop 1 waits for `release` */
+    enum admin_verdict verdict; /* of the next order */
+    _Atomic unsigned asked;     /* bits 1 << view of what rows() was asked of loop 1 */
+    _Atomic bool hold;          /* rows() of loop 1 waits for `release` */
     sem_t held, release;
 };
 

@@ -39,10 +39,10 @@ TEST(commands_answer_as_text)
     ask("status\n");
     CHECK(strncmp(answer, "ok\ngatewayd " GATEWAYD_VERSION ", process ", 21) == 0);
     CHECK(has(", 2 loops, log level info\nready\nconnections 0 "));
-    CHECK(has("\nAPP   READY  WORKERS"));
-    CHECK(has("\nmain   1001     1002"));
+    CHECK(has("\nAPP   STATE       GENERATION  READY  WORKERS"));
+    CHECK(has("\nmain  te\"xt [31m  te\"xt [31m   1003     1004"));
     ask("workers\n");
-    CHECK(strncmp(answer, "ok\nAPP    PID  CLAIMED  STATE", 29) == 0);
+    CHECK(strncmp(answer, "ok\nAPP    PID  ID          CLAIMED  STATE", 41) == 0);
     CHECK(has("te\"xt [31m")); /* no escape sequence reaches a terminal */
     ask("connections\r\n");
     CHECK(has("ok\n"));
@@ -55,7 +55,7 @@ TEST(commands_answer_as_text)
     ask("metrics\n");
     CHECK(has("\nconns_accepted "));
     ask("help\n");
-    CHECK(has("\nloglevel    [LEVEL]   show"));
+    CHECK(has("\nloglevel    [LEVEL]            show"));
     fixture_stop(&fixture);
 }
 
@@ -63,10 +63,12 @@ TEST(commands_answer_as_json)
 {
     start();
     CHECK_EQ_STR(ask("version --json\n"), "ok\n{\"version\":\"" GATEWAYD_VERSION "\"}\n");
-    CHECK_EQ_STR(ask("apps --json\n"), "ok\n[{\"app\":\"main\",\"ready\":1001,\"workers\":1002,"
-                                       "\"in_flight\":1003,\"waiting\":1004,"
-                                       "\"queue_max\":1005,\"socket\":\"te\\\"xt\\u001b[31m\","
-                                       "\"last_error\":\"te\\\"xt\\u001b[31m\"}]\n");
+    CHECK_EQ_STR(
+        ask("apps --json\n"),
+        "ok\n[{\"app\":\"main\",\"state\":\"te\\\"xt\\u001b[31m\",\"generation\":\"te\\\"xt"
+        "\\u001b[31m\",\"ready\":1003,\"workers\":1004,\"in_flight\":1005,\"waiting\":1006,"
+        "\"queue_max\":1007,\"socket\":\"te\\\"xt\\u001b[31m\","
+        "\"last_error\":\"te\\\"xt\\u001b[31m\"}]\n");
     ask("{\"command\":\"requests\"}\n");
     CHECK(has("ok\n[{\"conn\":1000,\"loop\":1001,\"app\":\"te\\\"xt"));
     CHECK(has("\"worker\":null,"));
@@ -104,7 +106,9 @@ TEST(what_is_no_command_is_refused)
         {"\n", "error: there is no command \"\"; \"help\" lists the commands\n"},
         {"\x1b[31m\n", "error: there is no command \" [31m\"; \"help\" lists the commands\n"},
         {"status now\n", "error: \"status\" takes no argument\n"},
-        {"metrics a b\n", "error: \"b\" is too much; write COMMAND [ARGUMENT] [--json]\n"},
+        {"metrics a b\n", "error: write: metrics [PREFIX]\n"},
+        {"deploy main\n", "error: write: deploy APP GENERATION\n"},
+        {"drain 1 2 3 4 5\n", "error: \"5\" is too much; write COMMAND [WORD...] [--json]\n"},
         {"{\n", "error: malformed; "},
         {"{}\n", "error: malformed; "},
         {"{\"command\":\"status\"\n", "error: malformed; "},
@@ -125,6 +129,26 @@ TEST(what_is_no_command_is_refused)
             CHECK(strncmp(answer, rows[i][1], strlen(rows[i][1])) == 0);
         }
     }
+    fixture_stop(&fixture);
+}
+
+TEST(orders_are_handed_on_and_their_verdicts_told)
+{
+    start();
+    fixture.verdict = ADMIN_DONE;
+    CHECK_EQ_STR(ask("deploy main v2\n"), "ok\ndeploy <main> <v2>\n");
+    CHECK_EQ_STR(ask("drain\n"), "ok\ndrain\n");
+    CHECK_EQ_STR(ask("{\"command\":\"rollback\",\"arguments\":[\"main\"]}\n"),
+                 "ok\n{\"outcome\":\"done\",\"text\":\"rollback <main>\"}\n");
+    CHECK_EQ_STR(ask("{\"command\":\"deploy\",\"arguments\":[\"main\",\"\"],\"json\":false}\n"),
+                 "ok\ndeploy <main> <>\n");
+    fixture.verdict = ADMIN_PENDING;
+    CHECK_EQ_STR(ask("outcome main v2\n"), "pending\noutcome <main> <v2>\n");
+    fixture.verdict = ADMIN_FAILED;
+    CHECK_EQ_STR(ask("outcome main v2 --json\n"),
+                 "failed\n{\"outcome\":\"failed\",\"text\":\"outcome <main> <v2>\"}\n");
+    fixture.verdict = ADMIN_REFUSED;
+    CHECK_EQ_STR(ask("pause main\n"), "error: pause <main>\n");
     fixture_stop(&fixture);
 }
 
@@ -283,8 +307,8 @@ TEST(prometheus_text)
     CHECK(strstr(line, "gatewayd_build_info{version=\"" GATEWAYD_VERSION "\"} 1\n") != NULL);
     CHECK(strstr(line, "# TYPE gatewayd_conns_accepted_total counter\n") != NULL);
     CHECK(strstr(line, "# TYPE gatewayd_conns gauge\ngatewayd_conns 0\n") != NULL);
-    CHECK(strstr(line, "gatewayd_app_ready{app=\"main\"} 1001\n") != NULL);
-    CHECK(strstr(line, "gatewayd_worker_lag_seconds{app=\"main\",pid=\"1001\"} 0.000001010\n") !=
+    CHECK(strstr(line, "gatewayd_app_ready{app=\"main\"} 1003\n") != NULL);
+    CHECK(strstr(line, "gatewayd_worker_lag_seconds{app=\"main\",pid=\"1001\"} 0.000001014\n") !=
           NULL);
     while (*line != '\0') {
         const char *end = strchr(line, '\n');

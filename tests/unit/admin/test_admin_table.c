@@ -17,13 +17,15 @@ static void fill(struct admin_table *table)
     admin_table_init(table, ADMIN_APPS);
     for (size_t i = 0; i < 2; i++) {
         admin_table_text(table, i == 0 ? SLICE("a") : SLICE("a longer name"));
+        admin_table_text(table, SLICE("serving"));
+        admin_table_text(table, i == 0 ? SLICE("") : SLICE("v2"));
         admin_table_number(table, numbers[i][0]);
         admin_table_number(table, numbers[i][1]);
         admin_table_none(table);
         admin_table_number(table, 0);
         admin_table_number(table, 1024);
         admin_table_text(table, SLICE("/run/x"));
-        admin_table_text(table, i == 0 ? SLICE("") : SLICE("two\nlines"));
+        admin_table_text(table, i == 0 ? SLICE("") : SLICE("two\nlines\n\n"));
     }
 }
 
@@ -35,11 +37,15 @@ TEST(text_is_aligned)
     fill(&table);
     strbuf_init(&out);
     admin_table_print(&table, &out);
-    CHECK_EQ_STR(
-        strbuf_text(&out),
-        "APP            READY  WORKERS  IN_FLIGHT  WAITING  QUEUE_MAX  SOCKET  LAST_ERROR\n"
-        "a                  0        7          -        0       1024  /run/x  -\n"
-        "a longer name      1    70000          -        0       1024  /run/x  two lines\n");
+    CHECK_EQ_STR(strbuf_text(&out), "APP            STATE    GENERATION  READY  WORKERS  IN_FLIGHT "
+                                    " WAITING  QUEUE_MAX  SOCKET  "
+                                    "LAST_ERROR\n"
+                                    "a              serving  -               0        7          - "
+                                    "       0       1024  /run/x  "
+                                    "-\n"
+                                    "a longer name  serving  v2              1    70000          - "
+                                    "       0       1024  /run/x  "
+                                    "lines\n");
     strbuf_done(&out);
     admin_table_done(&table);
 }
@@ -52,13 +58,15 @@ TEST(json_is_exact)
     fill(&table);
     strbuf_init(&out);
     admin_table_json(&table, &out);
-    CHECK_EQ_STR(
-        strbuf_text(&out),
-        "[{\"app\":\"a\",\"ready\":0,\"workers\":7,\"in_flight\":null,\"waiting\":0,\"queue_max\":"
-        "1024,"
-        "\"socket\":\"/run/x\",\"last_error\":null},"
-        "{\"app\":\"a longer name\",\"ready\":1,\"workers\":70000,\"in_flight\":null,\"waiting\":0,"
-        "\"queue_max\":1024,\"socket\":\"/run/x\",\"last_error\":\"two\\nlines\"}]");
+    CHECK_EQ_STR(strbuf_text(&out),
+                 "[{\"app\":\"a\",\"state\":\"serving\",\"generation\":null,\"ready\":0,"
+                 "\"workers\":7,\"in_flight\":null,\"waiting\":0,\"queue_max\":"
+                 "1024,"
+                 "\"socket\":\"/run/x\",\"last_error\":null},"
+                 "{\"app\":\"a longer "
+                 "name\",\"state\":\"serving\",\"generation\":\"v2\",\"ready\":1,\"workers\":70000,"
+                 "\"in_flight\":null,\"waiting\":0,"
+                 "\"queue_max\":1024,\"socket\":\"/run/x\",\"last_error\":\"two\\nlines\\n\\n\"}]");
     strbuf_done(&out);
     admin_table_done(&table);
 }
@@ -75,7 +83,8 @@ TEST(an_empty_table)
     strbuf_clear(&out);
     admin_table_print(&table, &out);
     CHECK_EQ_STR(strbuf_text(&out),
-                 "APP  READY  WORKERS  IN_FLIGHT  WAITING  QUEUE_MAX  SOCKET  LAST_ERROR\n");
+                 "APP  STATE  GENERATION  READY  WORKERS  IN_FLIGHT  WAITING  QUEUE_MAX  SOCKET  "
+                 "LAST_ERROR\n");
     strbuf_done(&out);
     admin_table_done(&table);
 }
@@ -91,7 +100,7 @@ TEST(tables_are_joined)
     admin_table_append(&first, &second);
     CHECK_EQ_INT(admin_table_rows(&first), 4);
     CHECK_EQ_STR(admin_table_cell(&first, 3, 0), "a longer name");
-    CHECK_EQ_STR(admin_table_cell(&first, 2, 5), "1024");
+    CHECK_EQ_STR(admin_table_cell(&first, 2, 7), "1024");
     admin_table_done(&first);
     admin_table_done(&second);
     admin_table_done(&empty);
