@@ -171,7 +171,7 @@ static struct generation *take_slot(struct deploy *deploy, struct slice name, ui
         memcpy(slot->name, name.data, length);
     }
     slot->name[length] = '\0';
-    slot->ordered = slot->unexplained = false;
+    slot->ordered = slot->unexplained = slot->proving = false;
     slot->crash_count = 0;
     slot->sequence = ++deploy->last_sequence;
     slot->workers = slot->alive = 0;
@@ -285,6 +285,17 @@ static bool crashed_too_often(struct generation *generation, uint64_t now)
     return generation->crash_count >= DEPLOY_CRASHES && now - oldest <= CRASH_TIME;
 }
 
+/* It has failed by a loss whose cause is known now. */
+static void explain(struct generation *generation, struct slice cause)
+{
+    struct strbuf text;
+    strbuf_init(&text);
+    strbuf_printf(&text, "%s: %.*s", generation->reason != NULL ? generation->reason : "",
+                  SLICE_PRINT(cause));
+    set_reason(generation, (struct slice){strbuf_text(&text), text.length});
+    strbuf_done(&text);
+}
+
 void deploy_gone(struct deploy *deploy, uint32_t slot, enum deploy_gone how, struct slice text,
                  uint64_t now)
 {
@@ -293,15 +304,17 @@ void deploy_gone(struct deploy *deploy, uint32_t slot, enum deploy_gone how, str
         (is_sent_away(generation) && !generation->unexplained)) {
         return;
     }
-    generation->unexplained = false;
-    if (text.length > 0) {
+    if (text.length > 0 && generation->unexplained) {
+        explain(generation, text);
+    } else if (text.length > 0) {
         set_reason(generation, text);
     }
+    generation->unexplained = false;
     bool often = crashed_too_often(generation, now);
     if (!is_candidate(generation) || !deploy_somebody_serves(deploy)) {
         return; /* a cold start is tried for as long as somebody tries */
     }
-    if (how == DEPLOY_START_FAILED || often || generation->state != GENERATION_CANDIDATE) {
+    if (how == DEPLOY_START_FAILED || often || generation->proving) {
         fail(deploy, generation, (struct slice){NULL, 0}, now);
     }
 }
@@ -345,6 +358,7 @@ static void review_candidate(struct deploy *deploy, struct generation *generatio
     bool enough = ready_of(generation) >= min_ready(deploy);
     if (generation->state == GENERATION_CANDIDATE && enough) {
         set_state(deploy, generation, GENERATION_SOAKING, now);
+        generation->proving = true;
     } else if (generation->state != GENERATION_CANDIDATE && !enough) {
         set_state(deploy, generation, GENERATION_CANDIDATE, now); /* one has left in order */
     }
@@ -433,7 +447,7 @@ enum error deploy_order(struct deploy *deploy, struct slice name, uint64_t now)
         mem_free(generation->reason);
         generation->reason = NULL;
         generation->crash_count = 0;
-        generation->unexplained = false;
+        generation->unexplained = generation->proving = false;
     }
     if (generation->state == GENERATION_CURRENT) {
         return ERROR_NONE;

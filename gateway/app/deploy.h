@@ -36,6 +36,7 @@ struct generation {
     char name[DEPLOY_NAME_MAX + 1];
     enum generation_state state; /* only deploy.c's set_state writes it */
     bool ordered;                /* gatewayctl deploy asked for it */
+    bool proving;                /* a candidate that had min_ready ready: it may not lose any */
     bool unexplained;            /* failed; why, the next deploy_gone says */
     uint64_t sequence;           /* greater: wanted later */
     uint64_t since;              /* when it came into its state */

@@ -25,7 +25,8 @@ struct pool_link {
     const struct apps_settings
         *settings; /* held: those that its worker was told of; NULL until attached */
     bool ready, told_to_go;
-    struct mail attach; /* carries it to its loop */
+    struct warmup *warmup; /* under way on this link; NULL: none */
+    struct mail attach;    /* carries it to its loop */
     struct ipc_link *incoming;
     struct loop_grave grave;
 };

@@ -5,8 +5,10 @@
  */
 #include "app/pool_links.h"
 
-#include "app/forward_ws.h"
+#include <stdio.h>
 
+#include "app/forward_ws.h"
+#include "app/warmup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -130,6 +132,32 @@ void pool_links_retire(struct pool *pool)
 
 /* --- the channel's news --------------------------------------------------------------------------------------------------- */
 
+static void become_ready(struct pool_link *link)
+{
+    struct worker *worker = link->worker;
+    atomic_store(&worker->ready_at, loop_now(link->pool->loop));
+    worker_set_state(worker, WORKER_READY);
+    app_kick(worker->app);
+}
+
+static void on_warm(struct pool_link *link, const char *failure)
+{
+    struct worker *worker = link->worker;
+    char text[256];
+    link->warmup = NULL;
+    if (failure == NULL) {
+        become_ready(link);
+        return;
+    }
+    METRIC_INCREMENT(warmups_failed);
+    snprintf(text, sizeof text, "the request of apps.%s.warmup (%.*s) failed: %s",
+             worker->app->name, SLICE_PRINT(worker->app->settings->warmup), failure);
+    log_error("app", "%s: worker %d: %s", worker->app->name, (int)worker->pid, text);
+    app_note_error(worker, FRAME_ERROR_STARTUP_FAILED, slice_from(text));
+    atomic_store(&worker->start_failed, true);
+    channel_close(link->channel, FRAME_ERROR_STARTUP_FAILED, text);
+}
+
 static void on_ready(struct channel *channel, void *owner)
 {
     struct pool_link *link = owner;
@@ -137,12 +165,15 @@ static void on_ready(struct channel *channel, void *owner)
     (void)channel;
     link->ready = true;
     uint32_t ready = atomic_fetch_add_explicit(&worker->ready_links, 1, memory_order_acq_rel) + 1;
-    if (ready >= worker->app->apps->loop_count && worker_get_state(worker) == WORKER_STARTING) {
-        atomic_store(&worker->ready_at, loop_now(link->pool->loop));
-        worker_set_state(worker, WORKER_READY);
-        app_kick(worker->app);
-    } else {
+    if (ready < worker->app->apps->loop_count || worker_get_state(worker) != WORKER_STARTING) {
         look_again(link); /* dialled again: who waits in this loop may have waited for it */
+    } else if (worker->app->settings->warmup.length == 0) {
+        become_ready(link);
+    } else {
+        link->warmup = warmup_start(link, on_warm);
+        if (link->warmup == NULL) {
+            on_warm(link, "there was no memory, or no room on its link");
+        }
     }
 }
 
@@ -242,6 +273,8 @@ static void on_closed(struct channel *channel, void *owner, bool orderly, const 
     if (channel_end_code(channel) == FRAME_ERROR_STARTUP_FAILED) {
         atomic_store(&link->worker->start_failed, true);
     }
+    warmup_cancel(link->warmup);
+    link->warmup = NULL;
     pool_link_list_remove(&link->pool->links, link);
     link->channel = NULL;
     look_again(link);

@@ -127,6 +127,12 @@ bool worker_reserve(struct worker *worker)
     return true;
 }
 
+void worker_take_slot(struct worker *worker)
+{
+    atomic_fetch_add_explicit(&worker->in_flight, 1, memory_order_acq_rel);
+    METRIC_INCREMENT(slots_taken);
+}
+
 void worker_release(struct worker *worker)
 {
     /* Sequentially consistent: publish_oldest in pool.c says why. */

@@ -87,6 +87,8 @@ const char *worker_state_name(enum worker_state state);
 const char *worker_condition(const struct worker *worker);
 /* Reserves one of its slots; false when all are taken or it is not READY. Any loop. */
 bool worker_reserve(struct worker *worker);
+/* Takes one whatever its state and its capacity: for a warm-up. */
+void worker_take_slot(struct worker *worker);
 /* Gives a reserved slot back; exactly once per reservation. */
 void worker_release(struct worker *worker);
 /* How loaded it is, for comparison: (in flight + lag / 10 ms) per mille of its capacity. */
