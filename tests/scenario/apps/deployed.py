@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The scenario app as one generation of a deployment: DEPLOY_FAULT says what is wrong with it.
 
-import: cannot be imported; lifespan: its start-up fails; hang: its start-up never ends; crash: it dies of its first request;
+import: cannot be imported; lifespan: its start-up fails; hang: its start-up never ends; crash: it dies of a request;
 error: every request raises. Requests for /generation are answered with DEPLOY_NAME.
 """
 
