@@ -56,6 +56,16 @@ static bool hand_over(struct h2_conn *h2, const uint8_t *data, size_t length)
     return h2->phase == H2_PHASE_OPEN;
 }
 
+/* The payload of a frame, whatever the library does with it: of PRIORITY it looks at the length alone. */
+static bool take_payload(struct h2_conn *h2, const uint8_t *data, size_t length)
+{
+    if (h2_scan_priority_payload(&h2->scan, data, length)) {
+        h2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, END_CLIENT_PROTOCOL,
+                     "HTTP/2 PRIORITY frame of a stream that depends on itself");
+    }
+    return h2->phase == H2_PHASE_OPEN;
+}
+
 static void end_of_frame(struct h2_conn *h2)
 {
     if (h2->scan.payload_left == 0 && h2->scan.ends_block) {
@@ -76,7 +86,12 @@ static size_t begin_frame(struct h2_conn *h2, const uint8_t *data, size_t length
     h2->scan.payload_left = frame.length - (uint32_t)part;
     h2->scan.ends_block = (frame.type == NGHTTP2_HEADERS || frame.type == NGHTTP2_CONTINUATION) &&
                           (frame.flags & NGHTTP2_FLAG_END_HEADERS) != 0;
-    if (!hand_over(h2, data, H2_FRAME_HEADER + part)) {
+    h2->scan.dependency_left = 0;
+    if (frame.type == NGHTTP2_PRIORITY) {
+        h2_scan_priority(&h2->scan, frame.stream_id);
+    }
+    if (!take_payload(h2, data + H2_FRAME_HEADER, part) ||
+        !hand_over(h2, data, H2_FRAME_HEADER + part)) {
         return 0;
     }
     end_of_frame(h2);
@@ -110,7 +125,7 @@ bool h2_feed(struct h2_conn *h2, const uint8_t *data, size_t length)
         } else if (scan->payload_left > 0) {
             done = length < scan->payload_left ? length : scan->payload_left;
             scan->payload_left -= (uint32_t)done;
-            done = hand_over(h2, data, done) ? done : 0;
+            done = take_payload(h2, data, done) && hand_over(h2, data, done) ? done : 0;
             end_of_frame(h2);
         } else if (scan->header_length == 0 && length >= H2_FRAME_HEADER) {
             done = begin_frame(h2, data, length);

@@ -22,6 +22,26 @@ struct h2_frame_header h2_scan_decode(const uint8_t *bytes)
     };
 }
 
+void h2_scan_priority(struct h2_scan *scan, int32_t id)
+{
+    scan->dependency_left = 4;
+    scan->dependency = 0;
+    scan->dependent = id;
+}
+
+bool h2_scan_priority_payload(struct h2_scan *scan, const uint8_t *data, size_t length)
+{
+    if (scan->dependency_left == 0) {
+        return false;
+    }
+    for (size_t i = 0; i < length && scan->dependency_left > 0; i++) {
+        scan->dependency = scan->dependency << 8 | data[i];
+        scan->dependency_left--;
+    }
+    return scan->dependency_left == 0 &&
+           (scan->dependency & UINT32_C(0x7fffffff)) == (uint32_t)scan->dependent;
+}
+
 /* Makes room for `count` newer streams. */
 static void shift(uint64_t *words, uint32_t count)
 {

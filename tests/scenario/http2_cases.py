@@ -253,14 +253,14 @@ def _(client: Http2) -> int:
 
 
 frames(
-    "5.3.1 HEADERS that depend on themselves (deprecated: ignored, or an error)",
-    "either",
+    "5.3.1 HEADERS that depend on themselves",
+    "stream",
     PROTOCOL_ERROR,
     send=prioritized(1, 255),
 )
 frames(
-    "5.3.1 PRIORITY that depends on itself (deprecated: ignored, or an error)",
-    "either",
+    "5.3.1 PRIORITY that depends on itself",
+    "stream",
     PROTOCOL_ERROR,
     send=frame(PRIORITY, 0, 1, struct.pack(">IB", 1, 15)) + headers(),
 )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpack import Decoder  # type: ignore[import-untyped]
+from hpack.huffman import HuffmanEncoder  # type: ignore[import-untyped]
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH  # type: ignore[import-untyped]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -41,11 +43,17 @@ def integer(value: int, bits: int, first: int) -> bytes:
     return bytes([*out, value])
 
 
-def literal(name: str | bytes, value: str | bytes, first: int = 0x00) -> bytes:
-    """A literal field with a new name, no Huffman (RFC 7541 6.2): 0x00 not indexed, 0x40 indexed, 0x10 never."""
-    name = name.encode() if isinstance(name, str) else name
-    value = value.encode() if isinstance(value, str) else value
-    return bytes([first]) + integer(len(name), 7, 0) + name + integer(len(value), 7, 0) + value
+def string(text: str | bytes, *, huffman: bool = False) -> bytes:
+    """RFC 7541 5.2."""
+    data: bytes = text.encode() if isinstance(text, str) else text
+    if huffman:
+        data = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(data)
+    return integer(len(data), 7, 0x80 if huffman else 0) + data
+
+
+def literal(name: str | bytes, value: str | bytes, first: int = 0x00, *, huffman: bool = False) -> bytes:
+    """A literal field with a new name (RFC 7541 6.2): 0x00 not indexed, 0x40 indexed, 0x10 never."""
+    return bytes([first]) + string(name, huffman=huffman) + string(value, huffman=huffman)
 
 
 def block(fields: Fields) -> bytes:
