@@ -2,8 +2,10 @@
 /* Records of client connections. Knows no codec. */
 #include "server_client.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "config/config.h"
 #include "net/transport.h"
@@ -38,6 +40,7 @@ struct server_client *server_client_new(struct server_loop *server_loop,
     client->generation = server_generation_hold(generation, server_loop->index);
     client->peer = *peer;
     client->quic = false;
+    client->alt_svc[0] = 0;
     memcpy(client->text, peer_text, peer_length);
     memcpy(client->text + peer_length, local_text, local_length);
     identity->client_host = (struct slice){client->text, peer_length};
@@ -61,6 +64,16 @@ void server_client_tls(struct conn_identity *identity, const struct tls_info *tl
     identity->server_cert_pem = tls->server_cert_pem;
     identity->client_chain_pem = tls->client_chain_pem;
     identity->client_name = tls->client_name;
+}
+
+void server_client_announce(struct server_client *client, struct conn_identity *identity,
+                            unsigned port, uint64_t max_age)
+{
+    int length = snprintf(client->alt_svc, sizeof(client->alt_svc), "h3=\":%u\"; ma=%llu", port,
+                          (unsigned long long)(max_age / CLOCK_NS_PER_S));
+
+    REQUIRE(length > 0 && (size_t)length < sizeof(client->alt_svc));
+    identity->alt_svc = (struct slice){client->alt_svc, (size_t)length};
 }
 
 void server_client_free(struct server_client *client)

@@ -22,7 +22,8 @@ struct server_client {
     struct server_generation *generation; /* held: the connection keeps what it began with */
     struct addr peer;
     bool quic;
-    char text[]; /* client host, server host */
+    char alt_svc[64]; /* value of Alt-Svc, "": none */
+    char text[];      /* client host, server host */
 };
 
 /* Makes the record and fills in the identity's addresses, whose slices point into it; identity->user is the record. NULL: memory is out. */
@@ -32,6 +33,9 @@ struct server_client *server_client_new(struct server_loop *server_loop,
                                         struct conn_identity *identity) MUST_CHECK;
 /* What TLS told; the slices live as long as `tls`. */
 void server_client_tls(struct conn_identity *identity, const struct tls_info *tls);
+/* Announces that HTTP/3 is spoken on this UDP port: Alt-Svc for the answers of the connection (RFC 7838 3). `max_age` in ns. */
+void server_client_announce(struct server_client *client, struct conn_identity *identity,
+                            unsigned port, uint64_t max_age);
 /* At once, and at the end of the turn: the identity's text may still be read in it. */
 void server_client_free(struct server_client *client);
 void server_client_bury(struct server_client *client);

@@ -82,6 +82,12 @@ static void on_accept(void *context, struct transport *transport,
     if (transport->tls != NULL) {
         server_client_tls(&identity, transport->tls);
     }
+    if (transport->tls != NULL && settings->h3 && server_loop->quic != NULL &&
+        config->h3.alt_svc_max_age > 0) {
+        unsigned port = (unsigned)config->h3.alt_svc_port;
+        server_client_announce(client, &identity, port != 0 ? port : identity.server_port,
+                               config->h3.alt_svc_max_age);
+    }
     bool h2 = begins_with_h2(transport, settings);
     if (!h2 && !settings->h1) { /* TLS without ALPN where HTTP/1.1 is switched off */
         transport_destroy(transport, false);

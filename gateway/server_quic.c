@@ -36,9 +36,14 @@ static struct server_client *describe(struct server_loop *server_loop,
 static void identify(struct conn *conn, const struct quic_conn *quic)
 {
     struct server_client *old = conn->identity.user;
+    struct server *server = old->server_loop->server;
     struct conn_identity identity = conn->identity;
 
     if (describe(old->server_loop, old->generation, quic, &identity) != NULL) {
+        if (!slice_equal(identity.client_chain_pem, conn->identity.client_chain_pem)) {
+            /* Workers that had a request of early data know it without its client's certificate. */
+            app_loop_conn_closed(&server->apps->app_loops[old->server_loop->index], conn);
+        }
         conn->identity = identity;
         server_client_bury(old);
     } else {

@@ -164,6 +164,7 @@ static uint64_t code_of(enum end_reason reason)
         return NGHTTP3_H3_MESSAGE_ERROR;
     case END_CLIENT_STALLED:
     case END_CLIENT_TIMEOUT:
+    case END_CLIENT_GONE: /* a tunnel that its client ended without a word */
         return NGHTTP3_H3_REQUEST_CANCELLED;
     default:
         return NGHTTP3_H3_INTERNAL_ERROR;

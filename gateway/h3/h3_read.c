@@ -136,7 +136,8 @@ void h3_on_stream_closed(void *user, int64_t id, uint64_t code)
     }
     if (stream != NULL) {
         if (stream->exchange != NULL && !stream->end_sent && !stream->reset_out) {
-            h3_stream_client_gone(stream); /* a STOP_SENDING that the transport has answered itself */
+            h3_stream_client_gone(
+                stream); /* a STOP_SENDING that the transport has answered itself */
         }
         h3_stream_work(stream);
     }

@@ -149,6 +149,11 @@ void h3_stream_head(struct h3_stream *stream, bool end)
 
 void h3_stream_trailers(struct h3_stream *stream)
 {
+    if (stream->exchange->request.kind == REQUEST_WEBSOCKET) {
+        h3_stream_reset(stream, NGHTTP3_H3_MESSAGE_ERROR,
+                        END_CLIENT_PROTOCOL); /* a tunnel has none */
+        return;
+    }
     if (stream->block.status != 0) {
         refuse(stream, stream->block.status, stream->block.text);
         return;

@@ -188,6 +188,7 @@ enum error h3_send_head(struct exchange *exchange, const struct response_head *h
         add_own_fields(&pairs, h3, head);
         apply_priority(stream, head);
         stream->answering = true;
+        stream->tunnel = exchange->request.kind == REQUEST_WEBSOCKET && head->status / 100 == 2;
     }
     quic_conn_mark_dirty(h3->quic);
     h3_timers_arm(h3);

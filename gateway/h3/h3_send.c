@@ -114,7 +114,7 @@ static void response_sent(struct h3_stream *stream)
         return;
     }
     exchange_response_finished(exchange);
-    if (!stream->remote_ended) { /* RFC 9114 4.1: the rest of the request is not wanted */
+    if (!stream->remote_ended && !stream->tunnel) { /* RFC 9114 4.1: the rest is not wanted */
         METRIC_INCREMENT(h3_early_ends);
         h3_stream_stop(stream, NGHTTP3_H3_NO_ERROR);
     }

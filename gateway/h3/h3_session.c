@@ -256,6 +256,7 @@ enum error h3_session_new(struct h3_conn *h3)
     settings.qpack_max_dtable_capacity = (size_t)ours->qpack_table;
     settings.qpack_encoder_max_dtable_capacity = (size_t)ours->qpack_table;
     settings.qpack_blocked_streams = (size_t)ours->qpack_blocked;
+    settings.enable_connect_protocol = 1; /* RFC 9220 3 */
     /* The library's own limiter guards what only it sees: unknown frames and streams. */
     settings.glitch_ratelim_burst = ours->glitch_burst;
     settings.glitch_ratelim_rate = ours->glitch_rate;

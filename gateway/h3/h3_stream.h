@@ -44,6 +44,7 @@ struct h3_stream {
     bool deferred;              /* the library waits for nghttp3_conn_resume_stream */
     bool answering;             /* the final head was given to the library */
     bool end_sent;              /* FIN is in a packet */
+    bool tunnel;                /* an accepted WebSocket */
     bool waits_for_acks;        /* http3.response_unacked is reached */
     bool reset_in,
         reset_out; /* RESET_STREAM or STOP_SENDING from the client; RESET_STREAM from us */

@@ -157,6 +157,19 @@ static void look_at_acks(struct h3_stream *stream, uint64_t now)
     }
 }
 
+/* A tunnel that we have ended: its client has a while to end it too, then nobody waits for him (RFC 9114 4.4). */
+static void look_at_tunnel(struct h3_stream *stream, uint64_t now)
+{
+    const struct exchange *exchange = stream->exchange;
+    if (stream->tunnel && exchange->response_state == RESPONSE_FINISHED && !stream->remote_ended &&
+        !stream->stopped &&
+        now - exchange->ended_at >= h3_http_settings(stream->h3)->lingering_close) {
+        METRIC_INCREMENT(limit_lingering_close);
+        h3_stream_stop(stream, NGHTTP3_H3_NO_ERROR);
+        h3_stream_work(stream);
+    }
+}
+
 static void look_at_streams(struct h3_conn *h3, uint64_t now)
 {
     LIST_EACH(h3_stream_list, &h3->streams, struct h3_stream, stream)
@@ -169,6 +182,9 @@ static void look_at_streams(struct h3_conn *h3, uint64_t now)
         }
         if (!stream->closed && stream->cut_reason == END_NONE) {
             look_at_acks(stream, now);
+        }
+        if (!stream->closed && stream->cut_reason == END_NONE && stream->exchange != NULL) {
+            look_at_tunnel(stream, now);
         }
     }
 }
