@@ -13,7 +13,9 @@
 #include "net/tls_quic.h"
 #include "net/transport.h"
 
-#define ALERT_CERTIFICATE_EXPIRED 45 /* RFC 8446 6.2 */
+/* RFC 8446 6.2 */
+#define ALERT_CERTIFICATE_EXPIRED 45
+#define ALERT_MISSING_EXTENSION 109
 
 /* --- memory -------------------------------------------------------------------------------------- */
 
@@ -86,6 +88,17 @@ static void on_random(uint8_t *out, size_t length, const ngtcp2_rand_ctx *contex
 
 /* --- the handshake ------------------------------------------------------------------------------- */
 
+/* The ClientHello has been read. One without transport parameters is none of QUIC (RFC 9001 8.2), which OpenSSL lets pass. */
+static int on_read_key(ngtcp2_conn *library, ngtcp2_encryption_level level, void *user)
+{
+    if (level == NGTCP2_ENCRYPTION_LEVEL_HANDSHAKE &&
+        ngtcp2_conn_get_remote_transport_params(library) == NULL) {
+        quic_conn_close_alert(user, ALERT_MISSING_EXTENSION);
+        return NGTCP2_ERR_CALLBACK_FAILURE;
+    }
+    return 0;
+}
+
 /* With the 1-RTT write key answers can leave before the handshake is complete (RFC 9001 5.7). */
 static int on_write_key(ngtcp2_conn *library, ngtcp2_encryption_level level, void *user)
 {
@@ -143,6 +156,7 @@ static int on_handshake_completed(ngtcp2_conn *library, void *user)
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the library's parameters */
 static int on_update_key(ngtcp2_conn *library, uint8_t *rx_secret, uint8_t *tx_secret,
                          ngtcp2_crypto_aead_ctx *rx_aead, uint8_t *rx_iv,
                          ngtcp2_crypto_aead_ctx *tx_aead, uint8_t *tx_iv,
@@ -296,6 +310,7 @@ const ngtcp2_callbacks quic_callbacks = {
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
     .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
+    .recv_rx_key = on_read_key,
     .recv_tx_key = on_write_key,
     .get_new_connection_id2 = on_new_cid,
     .get_path_challenge_data2 = ngtcp2_crypto_get_path_challenge_data2_cb,

@@ -26,7 +26,7 @@
 static void fill_settings(ngtcp2_settings *settings, const struct quic_conn *conn,
                           const struct quic_hello *hello)
 {
-    static const uint32_t versions[] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2};
+    static const uint32_t versions[] = {NGTCP2_PROTO_VER_V2, NGTCP2_PROTO_VER_V1};
     const struct quic_settings *given = &conn->endpoint->server->given.settings;
 
     ngtcp2_settings_default(settings);
@@ -37,6 +37,9 @@ static void fill_settings(ngtcp2_settings *settings, const struct quic_conn *con
     settings->max_window = settings->max_stream_window = 0;
     settings->glitch_ratelim_burst = given->glitch_burst;
     settings->glitch_ratelim_rate = given->glitch_rate;
+    /* A client that offers version 2 beside 1 gets it (RFC 9368 2.3), so that middle boxes see both. */
+    settings->preferred_versions = versions;
+    settings->preferred_versionslen = sizeof(versions) / sizeof(*versions);
     settings->available_versions = versions;
     settings->available_versionslen = sizeof(versions) / sizeof(*versions);
     settings->token = hello->token_type != NGTCP2_TOKEN_TYPE_UNKNOWN ? hello->head->token : NULL;

@@ -106,6 +106,7 @@ static void unlink_route(struct quic_table *table, struct quic_route **link)
 {
     struct quic_route *route = *link;
 
+    REQUIRE(route != NULL);
     *link = route->next;
     quic_route_list_remove(&route->owner->routes, route);
     mem_free(route);
