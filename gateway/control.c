@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages of two bytes on a SOCK_SEQPACKET pair, at most one descriptor with each. */
+/* Messages on a SOCK_SEQPACKET pair: a head, a text, at most one descriptor with each. Both sides are of one binary (an upgrade
+ * hands sockets over in its own way), so the head is a struct. */
 #include "control.h"
 
 #include <errno.h>
-#include <stdint.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+struct control_head {
+    int32_t kind, argument;
+    uint32_t number;
+};
 
 union control_buffer {
     struct cmsghdr header;
@@ -20,11 +26,21 @@ enum error control_pair(int ret_fds[2])
                : ERROR_IO;
 }
 
-enum error control_send(int socket, const struct control_message *message)
+static bool wait_for_room(int socket, int patience_ms)
 {
-    uint8_t bytes[2] = {(uint8_t)message->kind, (uint8_t)message->argument};
-    struct iovec vector = {bytes, sizeof(bytes)};
-    struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1};
+    struct pollfd room = {.fd = socket, .events = POLLOUT};
+
+    return poll(&room, 1, patience_ms) > 0 && (room.revents & POLLOUT) != 0;
+}
+
+enum error control_send(int socket, const struct control_message *message, int patience_ms)
+{
+    struct control_head head = {(int32_t)message->kind, message->argument, message->number};
+    size_t length =
+        message->text.length < CONTROL_TEXT_MAX ? message->text.length : CONTROL_TEXT_MAX;
+    struct iovec vectors[2] = {{&head, sizeof(head)},
+                               {(void *)(uintptr_t)message->text.data, length}};
+    struct msghdr header = {.msg_iov = vectors, .msg_iovlen = length > 0 ? 2 : 1};
     union control_buffer buffer;
 
     if (message->fd >= 0) {
@@ -40,8 +56,9 @@ enum error control_send(int socket, const struct control_message *message)
     ssize_t sent;
     do {
         sent = sendmsg(socket, &header, MSG_NOSIGNAL);
-    } while (sent < 0 && errno == EINTR);
-    return sent == (ssize_t)sizeof(bytes) ? ERROR_NONE : ERROR_IO;
+    } while (sent < 0 && (errno == EINTR || ((errno == EAGAIN || errno == ETOOMANYREFS) &&
+                                             wait_for_room(socket, patience_ms))));
+    return sent == (ssize_t)(sizeof(head) + length) ? ERROR_NONE : ERROR_IO;
 }
 
 static int take_descriptor(struct msghdr *header)
@@ -56,13 +73,13 @@ static int take_descriptor(struct msghdr *header)
     return fd;
 }
 
-enum error control_receive(int socket, struct control_message *ret_message)
+enum error control_receive(int socket, struct control_message *ret_message, char *text)
 {
-    uint8_t bytes[2];
-    struct iovec vector = {bytes, sizeof(bytes)};
+    struct control_head head;
+    struct iovec vectors[2] = {{&head, sizeof(head)}, {text, CONTROL_TEXT_MAX}};
     union control_buffer buffer;
-    struct msghdr header = {.msg_iov = &vector,
-                            .msg_iovlen = 1,
+    struct msghdr header = {.msg_iov = vectors,
+                            .msg_iovlen = 2,
                             .msg_control = buffer.bytes,
                             .msg_controllen = sizeof(buffer.bytes)};
     ssize_t got;
@@ -77,12 +94,18 @@ enum error control_receive(int socket, struct control_message *ret_message)
         return ERROR_CLOSED;
     }
     int fd = take_descriptor(&header);
-    if (got != (ssize_t)sizeof(bytes)) {
+    if (got < (ssize_t)sizeof(head)) {
         if (fd >= 0) {
             close(fd);
         }
         return ERROR_PROTOCOL;
     }
-    *ret_message = (struct control_message){(enum control_kind)bytes[0], bytes[1], fd};
+    size_t length = (size_t)got - sizeof(head);
+    text[length] = '\0';
+    *ret_message = (struct control_message){.kind = (enum control_kind)head.kind,
+                                            .argument = head.argument,
+                                            .number = head.number,
+                                            .fd = fd,
+                                            .text = {text, length}};
     return ERROR_NONE;
 }

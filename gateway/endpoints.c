@@ -31,6 +31,8 @@ struct endpoint_file {
 /* One endpoints_open's state. */
 struct opening {
     struct endpoints *endpoints;
+    const struct endpoints *old; /* what is open already and need not be opened again */
+    bool keep_datagrams;         /* UDP sockets are not opened: the server that runs could not take them */
     const struct config *config;
     const struct identity *identity;
     char *text;
@@ -109,6 +111,17 @@ static void remember_file(struct endpoints *endpoints, const char *path)
     endpoints->files = file;
 }
 
+/* A file that is ours already goes on being so. */
+static void remember_old_file(const struct opening *opening, const char *path)
+{
+    for (const struct endpoint_file *file = opening->old->files; file != NULL; file = file->next) {
+        if (strcmp(file->path, path) == 0) {
+            remember_file(opening->endpoints, path);
+            return;
+        }
+    }
+}
+
 /* Gives a socket file to the user that the server becomes, and to a group. */
 static enum error give_file(const struct opening *opening, const char *option, const char *path,
                             struct slice group)
@@ -133,61 +146,163 @@ static enum error give_file(const struct opening *opening, const char *option, c
     return ERROR_NONE;
 }
 
-/* Binds one Unix socket that is not a client listener. */
-static enum error bind_file(const struct opening *opening, const char *option, struct slice path,
-                            unsigned mode, struct slice group, int *ret_fd)
+/* Takes a socket over from `old` when it is bound to the same; true when so. */
+static bool adopt(const struct endpoint *old, struct endpoint *endpoint)
+{
+    if (old->fd < 0 || !slice_equal(old->bind, endpoint->bind)) {
+        return false;
+    }
+    endpoint->fd = old->fd;
+    endpoint->id = old->id;
+    return true;
+}
+
+/* Names sockets within the life of a master, so that it and its server mean the same one. */
+static unsigned next_id(struct endpoints *endpoints)
+{
+    return ++endpoints->last_id;
+}
+
+/* Opens one Unix socket that is not a client listener, or takes it over with the owner and mode that are wanted now. */
+static enum error open_file(const struct opening *opening, const char *option, struct slice path,
+                            unsigned mode, struct slice group, const struct endpoint *old,
+                            struct endpoint *endpoint)
 {
     struct arena *arena = &opening->endpoints->arena;
-    struct slice bind = arena_format(arena, "unix:%.*s", SLICE_PRINT(path));
-    struct listener_settings settings = {.bind = bind, .unix_mode = mode};
+    struct listener_settings settings = {.unix_mode = mode};
     struct listener_socket socket;
     size_t count = 0;
     char text[256];
 
-    if (bind.data == NULL) {
+    endpoint->bind = arena_format(arena, "unix:%.*s", SLICE_PRINT(path));
+    if (endpoint->bind.data == NULL) {
         return no_memory(opening);
     }
-    const char *path_text = bind.data + strlen("unix:");
+    const char *path_text = endpoint->bind.data + strlen("unix:");
+    if (old != NULL && adopt(old, endpoint)) {
+        remember_old_file(opening, path_text);
+        if (chmod(path_text, mode) != 0) {
+            return refuse(opening, option, "%s: cannot set its mode: %s", path_text,
+                          strerror(errno));
+        }
+        return give_file(opening, option, path_text, group);
+    }
     enum error error = ensure_directory(opening, option, path_text);
     if (error != ERROR_NONE) {
         return error;
     }
+    settings.bind = endpoint->bind;
     error = listener_bind(&settings, 0, 1, &socket, 1, &count, text, sizeof(text));
     if (error != ERROR_NONE) {
         return refuse(opening, option, "%s", text);
     }
-    *ret_fd = socket.fd;
+    endpoint->fd = socket.fd;
+    endpoint->id = next_id(opening->endpoints);
     remember_file(opening->endpoints, path_text);
     return give_file(opening, option, path_text, group);
+}
+
+/* Takes over all sockets that `old` has for this address; how many. */
+static size_t adopt_listeners(const struct opening *opening, unsigned setting, struct slice bind,
+                              unsigned mode)
+{
+    struct endpoints *endpoints = opening->endpoints;
+    size_t count = 0;
+
+    for (size_t i = 0; i < opening->old->listener_count; i++) {
+        if (slice_equal(opening->old->listener_binds[i], bind)) {
+            struct listener_socket *socket = &endpoints->listeners[endpoints->listener_count];
+            *socket = opening->old->listeners[i];
+            socket->setting = setting;
+            endpoints->listener_binds[endpoints->listener_count++] = bind;
+            count++;
+        }
+    }
+    if (count > 0 && slice_starts_with(bind, SLICE("unix:"))) {
+        remember_old_file(opening, bind.data + strlen("unix:"));
+        (void)chmod(bind.data + strlen("unix:"), mode);
+    }
+    return count;
+}
+
+static enum error open_listener(const struct opening *opening, unsigned setting, unsigned loops,
+                                size_t room)
+{
+    struct endpoints *endpoints = opening->endpoints;
+    struct listener_settings settings = opening->config->listeners[setting];
+    struct slice bind = arena_copy(&endpoints->arena, settings.bind);
+    size_t count = 0;
+    char option[48], text[256];
+
+    if (bind.data == NULL) {
+        return no_memory(opening);
+    }
+    if (adopt_listeners(opening, setting, bind, settings.unix_mode) > 0) {
+        return ERROR_NONE;
+    }
+    snprintf(option, sizeof(option), "listen[%u].bind", setting);
+    if (listener_bind(&settings, setting, loops, endpoints->listeners + endpoints->listener_count,
+                      room - endpoints->listener_count, &count, text, sizeof(text)) != ERROR_NONE) {
+        return refuse(opening, option, "%s", text);
+    }
+    for (size_t i = 0; i < count; i++) {
+        endpoints->listener_binds[endpoints->listener_count] = bind;
+        endpoints->listeners[endpoints->listener_count++].id = next_id(endpoints);
+    }
+    if (slice_starts_with(bind, SLICE("unix:"))) {
+        remember_file(endpoints, bind.data + strlen("unix:"));
+    }
+    return ERROR_NONE;
 }
 
 static enum error open_listeners(const struct opening *opening, unsigned loops)
 {
     const struct config *config = opening->config;
     struct endpoints *endpoints = opening->endpoints;
-    size_t room = config->listener_count * loops * 2; /* "*" is two families */
-    char option[48], text[256];
+    /* "*" is two families; one that was opened by a configuration with more loops keeps all its sockets. */
+    size_t room = config->listener_count * loops * 2 + opening->old->listener_count;
+    enum error error = ERROR_NONE;
 
     endpoints->listeners = arena_calloc(&endpoints->arena, room, sizeof(*endpoints->listeners));
-    if (endpoints->listeners == NULL) {
+    endpoints->listener_binds =
+        arena_calloc(&endpoints->arena, room, sizeof(*endpoints->listener_binds));
+    if (endpoints->listeners == NULL || endpoints->listener_binds == NULL) {
         return no_memory(opening);
     }
-    for (unsigned i = 0; i < config->listener_count; i++) {
-        struct slice bind = config->listeners[i].bind;
-        size_t count = 0;
-        snprintf(option, sizeof(option), "listen[%u].bind", i);
-        enum error error = listener_bind(
-            &config->listeners[i], i, loops, endpoints->listeners + endpoints->listener_count,
-            room - endpoints->listener_count, &count, text, sizeof(text));
-        if (error != ERROR_NONE) {
-            return refuse(opening, option, "%s", text);
-        }
-        endpoints->listener_count += count;
-        if (slice_starts_with(bind, SLICE("unix:"))) {
-            remember_file(endpoints, bind.data + strlen("unix:"));
+    for (unsigned i = 0; i < config->listener_count && error == ERROR_NONE; i++) {
+        error = open_listener(opening, i, loops, room);
+    }
+    return error;
+}
+
+static const struct endpoint *find_app(const struct endpoints *old, struct slice path)
+{
+    for (size_t i = 0; i < old->app_count; i++) {
+        struct slice bind = old->apps[i].bind;
+        if (slice_equal(slice_skip(bind, strlen("unix:")), path)) {
+            return &old->apps[i];
         }
     }
-    return ERROR_NONE;
+    return NULL;
+}
+
+/* Takes over the UDP sockets that `old` has for this address; how many. */
+static size_t adopt_datagrams(const struct opening *opening, const struct listener_socket *tcp)
+{
+    struct endpoints *endpoints = opening->endpoints;
+    size_t count = 0;
+
+    for (size_t i = 0; i < opening->old->datagram_count; i++) {
+        const struct listener_socket *old = &opening->old->datagrams[i];
+        if (old->addr.length == tcp->addr.length &&
+            memcmp(&old->addr.storage, &tcp->addr.storage, tcp->addr.length) == 0) {
+            struct listener_socket *udp = &endpoints->datagrams[endpoints->datagram_count++];
+            *udp = *old;
+            udp->setting = tcp->setting;
+            count++;
+        }
+    }
+    return count;
 }
 
 /* The UDP sockets beside one address's TCP sockets, which stand together in the list, one for each loop. */
@@ -195,9 +310,12 @@ static enum error open_datagrams(const struct opening *opening, size_t first, un
 {
     struct endpoints *endpoints = opening->endpoints;
     const struct listener_socket *tcp = &endpoints->listeners[first];
-    int *fds = arena_alloc(&endpoints->arena, loops * sizeof(*fds));
     char option[48], text[256];
 
+    if (adopt_datagrams(opening, tcp) > 0 || opening->keep_datagrams) {
+        return ERROR_NONE;
+    }
+    int *fds = arena_alloc(&endpoints->arena, loops * sizeof(*fds));
     if (fds == NULL) {
         return no_memory(opening);
     }
@@ -210,6 +328,7 @@ static enum error open_datagrams(const struct opening *opening, size_t first, un
         *udp = *tcp;
         udp->fd = fds[i];
         udp->loop = i;
+        udp->id = next_id(endpoints);
     }
     return ERROR_NONE;
 }
@@ -218,9 +337,9 @@ static enum error open_all_datagrams(const struct opening *opening, unsigned loo
 {
     struct endpoints *endpoints = opening->endpoints;
     const struct config *config = opening->config;
+    size_t room = endpoints->listener_count + opening->old->datagram_count;
 
-    endpoints->datagrams =
-        arena_calloc(&endpoints->arena, endpoints->listener_count, sizeof(*endpoints->datagrams));
+    endpoints->datagrams = arena_calloc(&endpoints->arena, room, sizeof(*endpoints->datagrams));
     if (endpoints->datagrams == NULL) {
         return no_memory(opening);
     }
@@ -241,23 +360,51 @@ static enum error open_apps(const struct opening *opening)
 {
     const struct config *config = opening->config;
     struct endpoints *endpoints = opening->endpoints;
+    enum error error = ERROR_NONE;
 
-    endpoints->app_sockets =
-        arena_calloc(&endpoints->arena, config->app_count, sizeof(*endpoints->app_sockets));
-    if (endpoints->app_sockets == NULL) {
+    endpoints->apps = arena_calloc(&endpoints->arena, config->app_count, sizeof(*endpoints->apps));
+    if (endpoints->apps == NULL) {
         return no_memory(opening);
     }
-    for (size_t i = 0; i < config->app_count; i++) {
+    for (size_t i = 0; i < config->app_count && error == ERROR_NONE; i++) {
         const struct app_settings *app = &config->apps[i];
         char option[128];
         snprintf(option, sizeof(option), "apps.%.*s.socket", SLICE_PRINT(app->name));
-        endpoints->app_sockets[i] = -1;
+        endpoints->apps[i].fd = -1;
         endpoints->app_count = i + 1;
-        enum error error = bind_file(opening, option, app->socket, app->socket_mode, app->group,
-                                     &endpoints->app_sockets[i]);
-        if (error != ERROR_NONE) {
-            return error;
+        error = open_file(opening, option, app->socket, app->socket_mode, app->group,
+                          find_app(opening->old, app->socket), &endpoints->apps[i]);
+    }
+    return error;
+}
+
+static enum error open_admin_http(const struct opening *opening)
+{
+    const struct admin_options *admin = &opening->config->admin;
+    struct endpoint *endpoint = &opening->endpoints->admin_http;
+    struct listener_settings settings = {.bind = admin->http, .unix_mode = admin->socket_mode};
+    struct listener_socket socket;
+    size_t count = 0;
+    char text[256];
+
+    endpoint->bind = arena_copy(&opening->endpoints->arena, admin->http);
+    if (endpoint->bind.data == NULL) {
+        return no_memory(opening);
+    }
+    bool is_file = slice_starts_with(endpoint->bind, SLICE("unix:"));
+    if (adopt(&opening->old->admin_http, endpoint)) {
+        if (is_file) {
+            remember_old_file(opening, endpoint->bind.data + strlen("unix:"));
         }
+        return ERROR_NONE;
+    }
+    if (listener_bind(&settings, 0, 1, &socket, 1, &count, text, sizeof(text)) != ERROR_NONE) {
+        return refuse(opening, "admin.http", "%s", text);
+    }
+    endpoint->fd = socket.fd;
+    endpoint->id = next_id(opening->endpoints);
+    if (is_file) {
+        remember_file(opening->endpoints, endpoint->bind.data + strlen("unix:"));
     }
     return ERROR_NONE;
 }
@@ -265,30 +412,16 @@ static enum error open_apps(const struct opening *opening)
 static enum error open_admin(const struct opening *opening)
 {
     const struct admin_options *admin = &opening->config->admin;
-    struct endpoints *endpoints = opening->endpoints;
-    struct listener_settings settings = {.bind = admin->http, .unix_mode = admin->socket_mode};
-    struct listener_socket socket;
-    size_t count = 0;
-    char text[256];
+    enum error error = ERROR_NONE;
 
     if (admin->socket.length > 0) {
-        enum error error = bind_file(opening, "admin.socket", admin->socket, admin->socket_mode,
-                                     SLICE(""), &endpoints->admin_socket);
-        if (error != ERROR_NONE) {
-            return error;
-        }
+        error = open_file(opening, "admin.socket", admin->socket, admin->socket_mode, SLICE(""),
+                          &opening->old->admin_socket, &opening->endpoints->admin_socket);
     }
-    if (admin->http.length == 0) {
-        return ERROR_NONE;
+    if (error == ERROR_NONE && admin->http.length > 0) {
+        error = open_admin_http(opening);
     }
-    if (listener_bind(&settings, 0, 1, &socket, 1, &count, text, sizeof(text)) != ERROR_NONE) {
-        return refuse(opening, "admin.http", "%s", text);
-    }
-    endpoints->admin_http = socket.fd;
-    if (slice_starts_with(admin->http, SLICE("unix:"))) {
-        remember_file(endpoints, admin->http.data + strlen("unix:"));
-    }
-    return ERROR_NONE;
+    return error;
 }
 
 /* The lock, not the file, says that another master runs: a file that a crash left behind is no
@@ -330,33 +463,72 @@ static enum error open_pid_file(const struct opening *opening)
                       strerror(errno));
     }
     endpoints->pid_file = fd;
+    endpoints->pid_path = path.data;
     remember_file(endpoints, path.data);
     return ERROR_NONE;
+}
+
+static void init(struct endpoints *endpoints)
+{
+    *endpoints =
+        (struct endpoints){.admin_socket = {.fd = -1}, .admin_http = {.fd = -1}, .pid_file = -1};
+}
+
+static enum error open_sockets(const struct opening *opening, unsigned loops)
+{
+    enum error error = open_listeners(opening, loops);
+
+    if (error == ERROR_NONE) {
+        error = open_all_datagrams(opening, loops);
+    }
+    if (error == ERROR_NONE) {
+        error = open_apps(opening);
+    }
+    if (error == ERROR_NONE) {
+        error = open_admin(opening);
+    }
+    return error;
 }
 
 enum error endpoints_open(struct endpoints *endpoints, const struct config *config, unsigned loops,
                           const struct identity *identity, char *text, size_t text_size)
 {
-    struct opening opening = {endpoints, config, identity, text, text_size};
+    struct endpoints none;
+    struct opening opening = {endpoints, &none, false, config, identity, text, text_size};
 
-    *endpoints = (struct endpoints){.admin_socket = -1, .admin_http = -1, .pid_file = -1};
+    init(&none);
+    init(endpoints);
     arena_init(&endpoints->arena, 4096);
     /* The pid file first: its message names the other process. */
     enum error error = open_pid_file(&opening);
     if (error == ERROR_NONE) {
-        error = open_listeners(&opening, loops);
-    }
-    if (error == ERROR_NONE) {
-        error = open_all_datagrams(&opening, loops);
-    }
-    if (error == ERROR_NONE) {
-        error = open_apps(&opening);
-    }
-    if (error == ERROR_NONE) {
-        error = open_admin(&opening);
+        error = open_sockets(&opening, loops);
     }
     if (error != ERROR_NONE) {
         endpoints_done(endpoints, true);
+    }
+    return error;
+}
+
+enum error endpoints_renew(struct endpoints *endpoints, const struct endpoints *old,
+                           bool keep_datagrams, const struct config *config, unsigned loops,
+                           const struct identity *identity, char *text, size_t text_size)
+{
+    struct opening opening = {endpoints, old, keep_datagrams, config, identity, text, text_size};
+
+    init(endpoints);
+    arena_init(&endpoints->arena, 4096);
+    endpoints->pid_file = old->pid_file;
+    endpoints->last_id = old->last_id;
+    for (const struct endpoint_file *file = old->files; file != NULL; file = file->next) {
+        if (old->pid_path != NULL && strcmp(file->path, old->pid_path) == 0) {
+            remember_file(endpoints, file->path);
+            endpoints->pid_path = endpoints->files != NULL ? endpoints->files->path : NULL;
+        }
+    }
+    enum error error = open_sockets(&opening, loops);
+    if (error != ERROR_NONE) {
+        endpoints_replace(endpoints, old);
     }
     return error;
 }
@@ -379,11 +551,25 @@ void endpoints_close_listeners(struct endpoints *endpoints)
     }
 }
 
-static void remove_files(struct endpoints *endpoints)
+static bool has_file(const struct endpoints *endpoints, const struct endpoint_file *wanted)
+{
+    for (const struct endpoint_file *file = endpoints->files; file != NULL; file = file->next) {
+        if (file->device == wanted->device && file->inode == wanted->inode) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Removes the files that are still ours, but not those that `kept` (NULL: nothing) has too. */
+static void remove_files(const struct endpoints *endpoints, const struct endpoints *kept)
 {
     struct stat status;
 
     for (const struct endpoint_file *file = endpoints->files; file != NULL; file = file->next) {
+        if (kept != NULL && has_file(kept, file)) {
+            continue;
+        }
         if (lstat(file->path, &status) == 0 && status.st_dev == file->device &&
             status.st_ino == file->inode && unlink(file->path) != 0) {
             log_warning("master", "cannot remove %s: %s", file->path, strerror(errno));
@@ -394,15 +580,57 @@ static void remove_files(struct endpoints *endpoints)
 void endpoints_done(struct endpoints *endpoints, bool owner)
 {
     if (owner) {
-        remove_files(endpoints);
+        remove_files(endpoints, NULL);
         endpoints_close_listeners(endpoints);
         for (size_t i = 0; i < endpoints->app_count; i++) {
-            close_one(&endpoints->app_sockets[i]);
+            close_one(&endpoints->apps[i].fd);
         }
-        close_one(&endpoints->admin_socket);
-        close_one(&endpoints->admin_http);
+        close_one(&endpoints->admin_socket.fd);
+        close_one(&endpoints->admin_http.fd);
         close_one(&endpoints->pid_file);
     }
     arena_done(&endpoints->arena);
-    *endpoints = (struct endpoints){.admin_socket = -1, .admin_http = -1, .pid_file = -1};
+    init(endpoints);
+}
+
+bool endpoints_have(const struct endpoints *endpoints, unsigned id)
+{
+    bool found = endpoints->admin_socket.id == id || endpoints->admin_http.id == id;
+
+    for (size_t i = 0; i < endpoints->listener_count && !found; i++) {
+        found = endpoints->listeners[i].id == id;
+    }
+    for (size_t i = 0; i < endpoints->datagram_count && !found; i++) {
+        found = endpoints->datagrams[i].id == id;
+    }
+    for (size_t i = 0; i < endpoints->app_count && !found; i++) {
+        found = endpoints->apps[i].id == id;
+    }
+    return found;
+}
+
+/* Closes a socket that `kept` has not. */
+static void close_unless_kept(const struct endpoints *kept, unsigned id, int *fd)
+{
+    if (*fd >= 0 && !endpoints_have(kept, id)) {
+        close_one(fd);
+    }
+}
+
+void endpoints_replace(struct endpoints *gone, const struct endpoints *kept)
+{
+    remove_files(gone, kept);
+    for (size_t i = 0; i < gone->listener_count; i++) {
+        close_unless_kept(kept, gone->listeners[i].id, &gone->listeners[i].fd);
+    }
+    for (size_t i = 0; i < gone->datagram_count; i++) {
+        close_unless_kept(kept, gone->datagrams[i].id, &gone->datagrams[i].fd);
+    }
+    for (size_t i = 0; i < gone->app_count; i++) {
+        close_unless_kept(kept, gone->apps[i].id, &gone->apps[i].fd);
+    }
+    close_unless_kept(kept, gone->admin_socket.id, &gone->admin_socket.fd);
+    close_unless_kept(kept, gone->admin_http.id, &gone->admin_http.fd);
+    arena_done(&gone->arena);
+    init(gone);
 }

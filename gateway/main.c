@@ -17,6 +17,7 @@
 #include "ipc/frame.h"
 #include "master.h"
 #include "net/tls_context.h"
+#include "tls_load.h"
 
 #define EXIT_USAGE 2
 #define OVERRIDES_MAX 256
@@ -46,7 +47,7 @@ static const char help_text[] =
     "      --help             prints this\n"
     "\n"
     "Signals: SIGTERM and SIGINT stop after the requests under way (a second one: at once),\n"
-    "SIGHUP checks the configuration again, SIGUSR1 opens the logs anew.\n"
+    "SIGHUP takes the configuration and certificates over anew, SIGUSR1 opens the logs anew.\n"
     "Exit codes: 0 stopped as told; 1 run-time failure; 2 usage or configuration.\n";
 
 /* A closed standard descriptor would be given to the first socket, and log lines to a client. */
@@ -139,58 +140,29 @@ static bool parse_command_line(int argc, char **argv, struct command_line *line)
     return fine;
 }
 
-static bool any_tls(const struct config *config)
-{
-    for (size_t i = 0; i < config->listener_count; i++) {
-        if (config->listeners[i].tls) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What config cannot see without opening files: do keys fit certificates? */
-static enum error load_tls(const struct config *config, struct tls_keyring **ret_keyring,
-                           struct tls_context **ret_tls)
-{
-    char text[512];
-    char place[256];
-
-    if (!any_tls(config)) {
-        return ERROR_NONE;
-    }
-    *ret_keyring = tls_keyring_new(config->tls.ticket_key_life_ns, config->tls.ticket_keys_kept);
-    if (*ret_keyring == NULL) {
-        fprintf(stderr, "gatewayd: out of memory\n");
-        return ERROR_NO_MEMORY;
-    }
-    enum error error = tls_context_new(&config->tls, *ret_keyring, ret_tls, text, sizeof(text));
-    if (error != ERROR_NONE) {
-        config_place(config, "tls.certificates", place, sizeof(place));
-        fprintf(stderr, "%s: %s\n", place, error == ERROR_NO_MEMORY ? "out of memory" : text);
-    }
-    return error;
-}
-
+/* Takes the configuration over. */
 static int run_or_check(const struct command_line *line, struct config *config, const char *path)
 {
     struct master_source source = {path, line->overrides, line->override_count};
     struct tls_keyring *keyring = NULL;
     struct tls_context *tls = NULL;
-    int code = EXIT_USAGE;
+    char text[1024];
 
-    enum error error = load_tls(config, &keyring, &tls);
-    if (error == ERROR_NONE && line->task == TASK_CHECK) {
+    enum error error = tls_load(config, NULL, &keyring, &tls, text, sizeof(text));
+    if (error == ERROR_NONE && line->task == TASK_RUN) {
+        return master_run(config, tls, keyring, &source);
+    }
+    if (error == ERROR_NONE) {
         printf("%s: the configuration is valid\n", path != NULL ? path : "-o");
-        code = EXIT_SUCCESS;
-    } else if (error == ERROR_NONE) {
-        code = master_run(config, tls, &source);
-    } else if (error == ERROR_NO_MEMORY) {
-        code = EXIT_FAILURE;
+    } else {
+        fprintf(stderr, "%s\n", text);
     }
     tls_context_unref(tls);
     tls_keyring_free(keyring);
-    return code;
+    config_unref(config);
+    return error == ERROR_NONE        ? EXIT_SUCCESS
+           : error == ERROR_NO_MEMORY ? EXIT_FAILURE
+                                      : EXIT_USAGE;
 }
 
 static int print(const struct config *config, bool annotated)
@@ -228,9 +200,10 @@ static int with_config(const struct command_line *line)
         return error == ERROR_NO_MEMORY ? EXIT_FAILURE : EXIT_USAGE;
     }
     strbuf_done(&errors);
-    int code = line->task == TASK_PRINT || line->task == TASK_PRINT_ANNOTATED
-                   ? print(config, line->task == TASK_PRINT_ANNOTATED)
-                   : run_or_check(line, config, path);
+    if (line->task != TASK_PRINT && line->task != TASK_PRINT_ANNOTATED) {
+        return run_or_check(line, config, path);
+    }
+    int code = print(config, line->task == TASK_PRINT_ANNOTATED);
     config_unref(config);
     return code;
 }

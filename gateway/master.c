@@ -3,7 +3,7 @@
  * The master: forks the server, starts it again when it dies, and passes on what signals ask for.
  * It works as PID 1 too: every child is reaped, and no signal keeps its default meaning.
  */
-#include "master.h"
+#include "master_state.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -22,6 +22,7 @@
 #include "control.h"
 #include "endpoints.h"
 #include "net/cipher.h"
+#include "net/tls_context.h"
 #include "notify.h"
 #include "privileges.h"
 #include "server.h"
@@ -33,30 +34,8 @@
 #define BACKOFF_MAX (30 * CLOCK_NS_PER_S)
 /* What a server may take beyond its drain_timeout, or after "stop now", before it is killed. */
 #define STOP_GRACE (15 * CLOCK_NS_PER_S)
-
-struct master {
-    struct config *config;
-    const struct master_source *source;
-    struct tls_context *tls;
-    struct endpoints endpoints;
-    struct identity identity;
-    unsigned loops;
-    int signal_fd;
-    uint8_t quic_secret[CIPHER_SECRET_SIZE]; /* keys of connection ids, tokens and resets */
-    uint16_t quic_generation;                /* of the server that runs, or ran last */
-    /* the server */
-    pid_t server;   /* 0: none runs */
-    int control;    /* -1: none */
-    bool ready;     /* it said so */
-    bool was_ready; /* some server of this master did */
-    uint64_t started_at;
-    unsigned failures;   /* deaths in a row */
-    uint64_t restart_at; /* 0: not waiting */
-    uint64_t kill_at;    /* 0: not waiting */
-    /* the end */
-    bool stopping, stopping_now;
-    int exit_code;
-};
+/* How long the server may take to make room for a message: it may be waiting for its loops. */
+#define SEND_PATIENCE_MS 5000
 
 /* What went wrong before the logs are where the person looks. */
 static void say_failure(const char *text)
@@ -77,13 +56,33 @@ static void close_control(struct master *master)
     }
 }
 
-static void send_control(struct master *master, enum control_kind kind, int argument, int fd)
+bool master_send(struct master *master, const struct control_message *message)
 {
-    struct control_message message = {kind, argument, fd};
-
-    if (master->control >= 0 && control_send(master->control, &message) != ERROR_NONE) {
-        log_warning("master", "cannot reach the server: %s", strerror(errno));
+    if (master->control < 0) {
+        return false;
     }
+    if (control_send(master->control, message, SEND_PATIENCE_MS) != ERROR_NONE) {
+        log_warning("master", "cannot reach the server: %s", strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static void order(struct master *master, enum control_kind kind)
+{
+    (void)master_send(master, &(struct control_message){.kind = kind, .fd = -1});
+}
+
+void master_answer(struct master *master, enum control_wish wish, bool failed, uint32_t number,
+                   const char *text)
+{
+    struct control_message message = {.kind = CONTROL_RESULT,
+                                      .argument = control_result(wish, failed),
+                                      .number = number,
+                                      .fd = -1,
+                                      .text = slice_from(text)};
+
+    (void)master_send(master, &message);
 }
 
 static void plan_restart(struct master *master)
@@ -108,6 +107,10 @@ static int be_server(struct master *master, int control)
         .config = master->config,
         .endpoints = &master->endpoints,
         .tls = master->tls,
+        .keyring = master->keyring,
+        .overrides = master->source->overrides,
+        .override_count = master->source->override_count,
+        .number = master->number,
         .identity = &master->identity,
         .loops = master->loops,
         .quic_secret = master->quic_secret,
@@ -171,12 +174,41 @@ static void server_is_ready(struct master *master)
 
 static void stop(struct master *master);
 
+static void hear(struct master *master, const struct control_message *message)
+{
+    switch (message->kind) {
+    case CONTROL_READY:
+        if (!master->ready) {
+            server_is_ready(master);
+        }
+        break;
+    case CONTROL_PLEASE_STOP:
+        if (!master->stopping) {
+            stop(master);
+        }
+        break;
+    case CONTROL_RELOADED:
+    case CONTROL_REFUSED:
+        master_reload_answered(master, message);
+        break;
+    case CONTROL_WISH:
+        if (message->argument == CONTROL_WISH_RELOAD) {
+            log_info("master", "gatewayctl reload");
+            master_reload_start(master, message->number);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
 static void read_control(struct master *master)
 {
+    static char text[CONTROL_TEXT_MAX + 1]; /* the master is one thread */
     struct control_message message;
 
-    for (;;) {
-        enum error error = control_receive(master->control, &message);
+    while (master->control >= 0) {
+        enum error error = control_receive(master->control, &message, text);
         if (error == ERROR_AGAIN) {
             return;
         }
@@ -187,11 +219,7 @@ static void read_control(struct master *master)
         if (message.fd >= 0) {
             close(message.fd);
         }
-        if (message.kind == CONTROL_READY && !master->ready) {
-            server_is_ready(master);
-        } else if (message.kind == CONTROL_PLEASE_STOP && !master->stopping) {
-            stop(master);
-        }
+        hear(master, &message);
     }
 }
 
@@ -213,9 +241,12 @@ static void server_ended(struct master *master, int status)
     bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 
     master->server = 0;
+    master->ready = false;
     master->kill_at = 0;
     close_control(master);
     describe_end(status, text, sizeof(text));
+    master_reload_lost(master, "the server died while it took the configuration over");
+    memset(&master->reload, 0, sizeof(master->reload)); /* its operators are gone with it */
     if (master->stopping) {
         if (!clean) {
             log_error("master", "the server %s while it was stopping", text);
@@ -260,53 +291,26 @@ static void stop(struct master *master)
         notify_send("STOPPING=1\nSTATUS=draining");
         /* While a copy is open here the kernel would go on taking clients for nobody. */
         endpoints_close_listeners(&master->endpoints);
-        send_control(master, CONTROL_STOP, 0, -1);
+        order(master, CONTROL_STOP);
     } else if (!master->stopping_now) {
         log_info("master", "told to stop a second time: connections are cut");
         master->stopping_now = true;
         master->kill_at = clock_now() + STOP_GRACE;
-        send_control(master, CONTROL_STOP_NOW, 0, -1);
+        order(master, CONTROL_STOP_NOW);
     }
 }
 
 /* The server may not be allowed to open the files itself: it gets the descriptors. */
-static void reopen_logs(struct master *master)
+void master_reopen_logs(struct master *master)
 {
     log_reopen();
     for (int i = 0; i < LOG_SINK_COUNT; i++) {
-        int fd = log_file_descriptor((enum log_sink)i);
-        if (fd >= 0) {
-            send_control(master, CONTROL_LOG, i, fd);
+        struct control_message message = {
+            .kind = CONTROL_LOG, .argument = i, .fd = log_file_descriptor((enum log_sink)i)};
+        if (message.fd >= 0) {
+            (void)master_send(master, &message);
         }
     }
-    log_info("master", "logs opened anew");
-}
-
-static void check_again(const struct master *master)
-{
-    const struct master_source *source = master->source;
-    struct config *config = NULL;
-    struct strbuf errors;
-
-    notify_reloading();
-    strbuf_init(&errors);
-    enum error error =
-        config_load(source->path, source->overrides, source->override_count, &config, &errors);
-    struct slice rest = {strbuf_text(&errors), errors.length};
-    while (rest.length > 0) {
-        struct slice line = slice_cut(rest, '\n', &rest);
-        log_error("config", "%.*s", SLICE_PRINT(line));
-    }
-    if (error == ERROR_NONE) {
-        log_warning("master", "SIGHUP: the configuration is valid, but a running gateway does not "
-                              "take it over yet; restart to apply it");
-    } else {
-        log_error("master", "SIGHUP: the configuration is not valid (%s); nothing was changed",
-                  error_name(error));
-    }
-    config_unref(config);
-    strbuf_done(&errors);
-    notify_send("READY=1\nSTATUS=serving");
 }
 
 static void on_signal(struct master *master, int number)
@@ -318,10 +322,12 @@ static void on_signal(struct master *master, int number)
         stop(master);
         break;
     case SIGHUP:
-        check_again(master);
+        log_info("master", "SIGHUP: reading the configuration again");
+        master_reload_start(master, 0);
         break;
     case SIGUSR1:
-        reopen_logs(master);
+        master_reopen_logs(master);
+        log_info("master", "logs opened anew");
         break;
     case SIGUSR2:
         log_warning("master", "SIGUSR2: a running gateway cannot be replaced by a new binary yet; "
@@ -346,6 +352,9 @@ static uint64_t next_deadline(const struct master *master)
     }
     if (master->kill_at != 0 && master->kill_at < at) {
         at = master->kill_at;
+    }
+    if (master->reload.running && master->reload.deadline < at) {
+        at = master->reload.deadline;
     }
     return at;
 }
@@ -394,6 +403,9 @@ static int supervise(struct master *master)
             kill(master->server, SIGKILL);
             master->kill_at = 0;
         }
+        if (master->reload.running && now >= master->reload.deadline) {
+            master_reload_lost(master, "the server does not answer");
+        }
         if (master->restart_at != 0 && now >= master->restart_at && !master->stopping) {
             code = start_server(master);
         }
@@ -429,34 +441,48 @@ static enum error open_everything(struct master *master)
     return error;
 }
 
-int master_run(struct config *config, struct tls_context *tls, const struct master_source *source)
+static void forget(struct master *master, bool owner)
+{
+    endpoints_done(&master->endpoints, owner);
+    tls_context_unref(master->tls);
+    config_unref(master->config);
+    if (owner) { /* else the server's */
+        tls_keyring_free(master->keyring);
+    }
+}
+
+int master_run(struct config *config, struct tls_context *tls, struct tls_keyring *keyring,
+               const struct master_source *source)
 {
     static const int wanted[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
     struct master master = {.config = config,
                             .source = source,
                             .tls = tls,
+                            .keyring = keyring,
+                            .number = 1,
                             .loops = config_threads(config),
                             .signal_fd = -1,
                             .control = -1};
 
     random_bytes(master.quic_secret, sizeof(master.quic_secret));
     if (open_everything(&master) != ERROR_NONE) {
+        forget(&master, true);
         return EXIT_FAILURE;
     }
     master.signal_fd = signals_open(wanted, sizeof(wanted) / sizeof(*wanted));
     if (master.signal_fd < 0) {
         say_failure("cannot watch for signals");
-        endpoints_done(&master.endpoints, true);
+        forget(&master, true);
         return EXIT_FAILURE;
     }
     int code = supervise(&master);
     if (code >= 0) {
         /* We are the server: files and pid file belong to the master. */
         close_control(&master);
-        endpoints_done(&master.endpoints, false);
+        forget(&master, false);
         return code;
     }
-    endpoints_done(&master.endpoints, true);
+    forget(&master, true);
     close(master.signal_fd);
     if (master.exit_code == 0) {
         log_info("master", "stopped");

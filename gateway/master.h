@@ -10,6 +10,7 @@
 
 struct config;
 struct tls_context;
+struct tls_keyring;
 
 /* Where the configuration came from, to read it again. */
 struct master_source {
@@ -19,7 +20,8 @@ struct master_source {
 };
 
 /* Runs until it is told to stop; returns the exit code of the process (the forked server returns
- * through it too). `tls` is NULL when no listener has TLS. */
-int master_run(struct config *config, struct tls_context *tls, const struct master_source *source);
+ * through it too). `tls` and `keyring` are NULL when no listener has TLS. Takes all three over, also on failure. */
+int master_run(struct config *config, struct tls_context *tls, struct tls_keyring *keyring,
+               const struct master_source *source);
 
 #endif

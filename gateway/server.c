@@ -23,8 +23,10 @@
 #include "net/tls_context.h"
 #include "server_admin.h"
 #include "server_generation.h"
+#include "server_listeners.h"
 #include "server_loop.h"
 #include "server_quic.h"
+#include "server_reload.h"
 #include "signals.h"
 
 /* How often a drain is looked at. */
@@ -39,45 +41,6 @@
 
 enum server_wish { WISH_SERVE, WISH_DRAIN, WISH_STOP };
 
-/* --- orders to the loops --- */
-
-/* After this nothing can be taken apart in order any more. */
-_Noreturn static void give_up(const char *why)
-{
-    log_error("server", "%s: ending without clean-up", why);
-    log_stop();
-    _exit(EXIT_FAILURE);
-}
-
-static void take_answer(struct server *server)
-{
-    uint64_t count;
-    ssize_t got = read(server->answer_fd, &count, sizeof(count));
-
-    (void)got;
-    if (atomic_load(&server->thread_failed)) {
-        give_up("out of memory while a loop started");
-    }
-}
-
-static void order_all(struct server *server, enum server_order order)
-{
-    uint64_t deadline = clock_now() + ANSWER_TIMEOUT;
-
-    atomic_store(&server->unanswered, server->loop_count);
-    for (unsigned i = 0; i < server->loop_count; i++) {
-        server_loop_order(&server->loops[i], order);
-    }
-    while (atomic_load(&server->unanswered) > 0) {
-        struct pollfd answer = {.fd = server->answer_fd, .events = POLLIN};
-        if (clock_now() > deadline) {
-            give_up("a loop does not answer");
-        }
-        (void)poll(&answer, 1, 1000);
-        take_answer(server);
-    }
-}
-
 /* --- orders from the master --- */
 
 static void raise_wish(enum server_wish *wish, enum server_wish to)
@@ -87,7 +50,18 @@ static void raise_wish(enum server_wish *wish, enum server_wish to)
     }
 }
 
-static void obey(const struct control_message *message, enum server_wish *wish)
+/* True: the descriptor was taken. */
+static bool replace_log(const struct control_message *message)
+{
+    if (message->fd < 0 || message->argument < 0 || message->argument >= LOG_SINK_COUNT) {
+        return false;
+    }
+    log_replace_take((enum log_sink)message->argument, message->fd);
+    return true;
+}
+
+static void obey(struct server *server, const struct control_message *message,
+                 enum server_wish *wish)
 {
     switch (message->kind) {
     case CONTROL_STOP:
@@ -97,13 +71,21 @@ static void obey(const struct control_message *message, enum server_wish *wish)
         raise_wish(wish, WISH_STOP);
         break;
     case CONTROL_LOG:
-        if (message->fd >= 0 && message->argument < LOG_SINK_COUNT) {
-            log_replace_take((enum log_sink)message->argument, message->fd);
+        if (replace_log(message)) {
             return;
         }
         break;
-    case CONTROL_READY:
-    case CONTROL_PLEASE_STOP:
+    case CONTROL_RESULT:
+        server_tell(server, message);
+        break;
+    case CONTROL_RELOAD_BEGIN:
+    case CONTROL_RELOAD_FILE:
+    case CONTROL_RELOAD_SOCKET:
+    case CONTROL_RELOAD_END:
+    case CONTROL_RELOAD_RELEASE:
+        server_reload_take(server, message);
+        return;
+    default: /* what we say ourselves */
         break;
     }
     if (message->fd >= 0) {
@@ -111,14 +93,15 @@ static void obey(const struct control_message *message, enum server_wish *wish)
     }
 }
 
-static void read_control(const struct server *server, enum server_wish *wish)
+static void read_control(struct server *server, enum server_wish *wish)
 {
+    static char text[CONTROL_TEXT_MAX + 1]; /* of the main thread only */
     struct control_message message;
 
     for (;;) {
-        enum error error = control_receive(server->inputs->control, &message);
+        enum error error = control_receive(server->inputs->control, &message, text);
         if (error == ERROR_NONE) {
-            obey(&message, wish);
+            obey(server, &message, wish);
         } else if (error == ERROR_AGAIN) {
             return;
         } else {
@@ -127,6 +110,20 @@ static void read_control(const struct server *server, enum server_wish *wish)
             }
             *wish = WISH_STOP;
             return;
+        }
+    }
+}
+
+/* What operators wish is the master's to do. */
+static void pass_on_wishes(struct server *server)
+{
+    for (int i = 0; i < CONTROL_WISHES; i++) {
+        uint32_t number = atomic_load(&server->wishes[i]);
+        struct control_message message = {
+            .kind = CONTROL_WISH, .argument = i, .number = number, .fd = -1};
+        if (number != server->passed_on[i] &&
+            control_send(server->inputs->control, &message, 1000) == ERROR_NONE) {
+            server->passed_on[i] = number;
         }
     }
 }
@@ -152,7 +149,10 @@ static void wait_for_news(struct server *server, int timeout_ms, enum server_wis
         raise_wish(wish, WISH_DRAIN);
     }
     if (watched[2].revents != 0) {
-        take_answer(server);
+        uint64_t count;
+        ssize_t got = read(server->answer_fd, &count, sizeof(count));
+        (void)got;
+        pass_on_wishes(server);
     }
 }
 
@@ -160,18 +160,18 @@ static void wait_for_news(struct server *server, int timeout_ms, enum server_wis
 static bool is_drained(struct server *server)
 {
     atomic_store(&server->open_listeners, 0);
-    order_all(server, SERVER_ORDER_REPORT);
+    server_order_all(server, SERVER_ORDER_REPORT);
     return atomic_load(&server->open_listeners) == 0 &&
            atomic_load(&server->limits.connections) == 0;
 }
 
 static void drain_all(struct server *server, enum server_wish *wish)
 {
-    uint64_t deadline = clock_now() + server->inputs->config->gateway.drain_timeout;
+    uint64_t deadline = clock_now() + server->generation->config->gateway.drain_timeout;
 
     log_info("server", "stopping: no new connections, %u open",
              atomic_load(&server->limits.connections));
-    order_all(server, SERVER_ORDER_DRAIN);
+    server_order_all(server, SERVER_ORDER_DRAIN);
     while (*wish < WISH_STOP && !is_drained(server)) {
         uint64_t now = clock_now();
         if (now >= deadline) {
@@ -201,51 +201,66 @@ static int look_at_pressure(struct server *server)
            "%" PRId64 " of %" PRIu64 " bytes of gateway.buffer_memory are used: %s", used,
            server->buffer_budget, pressure_name(level));
     server->pressure = level;
-    order_all(server, SERVER_ORDER_PRESSURE);
+    server_order_all(server, SERVER_ORDER_PRESSURE);
     return again;
 }
 
 static void serve(struct server *server)
 {
-    struct control_message ready = {CONTROL_READY, 0, -1};
+    struct control_message ready = {.kind = CONTROL_READY, .fd = -1};
     enum server_wish wish = WISH_SERVE;
 
     /* Ready is said when every loop runs: one that fails at its start ends the server before, and the master tells whoever started
      * it instead of trying again for ever. */
-    order_all(server, SERVER_ORDER_BARRIER);
-    if (control_send(server->inputs->control, &ready) != ERROR_NONE) {
+    server_order_all(server, SERVER_ORDER_BARRIER);
+    if (control_send(server->inputs->control, &ready, 1000) != ERROR_NONE) {
         log_error("server", "the master process does not listen: %s", strerror(errno));
         wish = WISH_STOP;
     }
     while (wish == WISH_SERVE) {
         wait_for_news(server, look_at_pressure(server), &wish);
+        if (server->sweep_at != 0 && clock_now() >= server->sweep_at) {
+            server_reload_sweep(server);
+        }
     }
     if (wish == WISH_DRAIN) {
         drain_all(server, &wish);
     }
-    order_all(server, SERVER_ORDER_CLOSE);
+    server_order_all(server, SERVER_ORDER_CLOSE);
     /* What closing posted from loop to loop, and what that posted. Then again, for what could
      * not end the first time. */
-    order_all(server, SERVER_ORDER_BARRIER);
-    order_all(server, SERVER_ORDER_CLOSE);
-    order_all(server, SERVER_ORDER_BARRIER);
-    order_all(server, SERVER_ORDER_BARRIER);
+    server_order_all(server, SERVER_ORDER_BARRIER);
+    server_order_all(server, SERVER_ORDER_CLOSE);
+    server_order_all(server, SERVER_ORDER_BARRIER);
+    server_order_all(server, SERVER_ORDER_BARRIER);
 }
 
 /* --- putting together --- */
 
-/* Where listen.redirect_https sends clients: the first listener with TLS. Config sees to it that there is one. */
-static unsigned find_redirect_port(const struct server_inputs *inputs)
+static void add_socket(struct server *server, enum control_socket kind,
+                       const struct endpoint *endpoint)
 {
-    const struct endpoints *endpoints = inputs->endpoints;
-
-    for (size_t i = 0; i < endpoints->listener_count; i++) {
-        const struct listener_socket *socket = &endpoints->listeners[i];
-        if (inputs->config->listeners[socket->setting].tls && addr_port(&socket->addr) != 0) {
-            return addr_port(&socket->addr);
-        }
+    if (endpoint->fd >= 0) {
+        server->sockets[server->socket_count++] =
+            (struct server_socket){kind, endpoint->id, endpoint->fd};
     }
-    return 443; /* TLS on a Unix socket only: what is in front of it has the usual port */
+}
+
+static enum error init_sockets(struct server *server)
+{
+    const struct endpoints *endpoints = server->inputs->endpoints;
+
+    server->sockets = mem_calloc(endpoints->app_count + 2, sizeof(*server->sockets));
+    if (server->sockets == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < endpoints->app_count; i++) {
+        add_socket(server, CONTROL_SOCKET_APP, &endpoints->apps[i]);
+        server->generation->app_sockets[i] = endpoints->apps[i].fd;
+    }
+    add_socket(server, CONTROL_SOCKET_ADMIN, &endpoints->admin_socket);
+    add_socket(server, CONTROL_SOCKET_ADMIN_HTTP, &endpoints->admin_http);
+    return ERROR_NONE;
 }
 
 static enum error init_generation(struct server *server)
@@ -259,10 +274,10 @@ static enum error init_generation(struct server *server)
         log_error("server", "%s", text);
         return error;
     }
-    server->generation->redirect_port = find_redirect_port(inputs);
-    memcpy(server->generation->app_sockets, inputs->endpoints->app_sockets,
-           inputs->config->app_count * sizeof(int));
-    return ERROR_NONE;
+    server->number = inputs->number;
+    server_generation_redirect(server->generation, inputs->endpoints->listeners,
+                               inputs->endpoints->listener_count);
+    return init_sockets(server);
 }
 
 static enum error init_apps(struct server *server)
@@ -274,11 +289,9 @@ static enum error init_apps(struct server *server)
     return apps_start(server->apps);
 }
 
-static enum error init_limits(struct server *server)
+void server_limits_fill(struct listener_limits *limits, const struct config *config)
 {
-    const struct config *config = server->inputs->config;
-
-    server->limits = (struct listener_limits){
+    *limits = (struct listener_limits){
         .max_connections = config_max_connections(config),
         .max_connections_per_ip = config->gateway.max_connections_per_ip,
         .max_handshakes = config->gateway.max_handshakes,
@@ -286,6 +299,11 @@ static enum error init_limits(struct server *server)
         .trusted = config->trusted,
         .trusted_count = config->trusted_count,
     };
+}
+
+static enum error init_limits(struct server *server)
+{
+    server_limits_fill(&server->limits, server->inputs->config);
     return listener_limits_init(&server->limits);
 }
 
@@ -301,6 +319,17 @@ static enum error init_loops(struct server *server)
     return ERROR_NONE;
 }
 
+static void init_parking(struct server *server)
+{
+    pthread_condattr_t attributes;
+
+    REQUIRE(pthread_mutex_init(&server->park_lock, NULL) == 0);
+    REQUIRE(pthread_condattr_init(&attributes) == 0);
+    REQUIRE(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
+    REQUIRE(pthread_cond_init(&server->parked_changed, &attributes) == 0);
+    pthread_condattr_destroy(&attributes);
+}
+
 /* Everything but the threads. On failure server_done undoes it. */
 static enum error server_init(struct server *server, const struct server_inputs *inputs)
 {
@@ -308,9 +337,11 @@ static enum error server_init(struct server *server, const struct server_inputs 
 
     *server = (struct server){.buffer_budget = config_buffer_memory(inputs->config),
                               .inputs = inputs,
+                              .keyring = inputs->keyring,
                               .loop_count = inputs->loops,
                               .signal_fd = -1,
                               .answer_fd = -1};
+    init_parking(server);
     server->loops = mem_calloc(inputs->loops, sizeof(*server->loops));
     server->loop_pointers = mem_calloc(inputs->loops, sizeof(struct loop *));
     if (server->loops == NULL || server->loop_pointers == NULL) {
@@ -328,7 +359,11 @@ static enum error server_init(struct server *server, const struct server_inputs 
     error = error == ERROR_NONE ? init_apps(server) : error;
     error = error == ERROR_NONE ? server_admin_init(server) : error;
     for (unsigned i = 0; i < server->loop_count && error == ERROR_NONE; i++) {
-        error = server_loop_listen(&server->loops[i]);
+        struct server_loop *loop = &server->loops[i];
+        loop->group.handler_context = &server->apps->app_loops[i];
+        error = server_listeners_add(loop, inputs->endpoints->listeners,
+                                     inputs->endpoints->listener_count, server->generation);
+        error = error == ERROR_NONE ? server_quic_listen(loop) : error;
     }
     return error;
 }
@@ -347,7 +382,17 @@ static void server_done(struct server *server)
     quic_server_free(server->quic);
     apps_free(server->apps);
     listener_limits_done(&server->limits);
-    server_generation_free(server->generation);
+    server_reload_abandon(server);
+    while (server->generation != NULL) {
+        struct server_generation *generation = server->generation;
+        server->generation = generation->older;
+        server_generation_free(generation);
+    }
+    tls_keyring_free(server->keyring);
+    mem_free(server->told.text);
+    mem_free(server->sockets);
+    pthread_cond_destroy(&server->parked_changed);
+    pthread_mutex_destroy(&server->park_lock);
     mem_free(server->loop_pointers);
     mem_free(server->loops);
     if (server->signal_fd >= 0) {

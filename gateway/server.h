@@ -11,12 +11,17 @@
 
 struct config;
 struct tls_context;
+struct tls_keyring;
 
 /* What the master hands on; outlives the server. */
 struct server_inputs {
     struct config *config;
-    struct endpoints *endpoints; /* the listeners' descriptors become the server's own */
-    struct tls_context *tls;     /* NULL: no listener has TLS */
+    struct endpoints *endpoints;  /* the listeners' descriptors become the server's own */
+    struct tls_context *tls;      /* NULL: no listener has TLS */
+    struct tls_keyring *keyring;  /* NULL: likewise; the server's from now on */
+    const char *const *overrides; /* -o of the command line */
+    size_t override_count;
+    unsigned number; /* of the configuration */
     const struct identity *identity;
     unsigned loops;
     const uint8_t

@@ -91,6 +91,21 @@ enum error server_generation_new(struct config *config, struct tls_context *tls,
     return ERROR_NONE;
 }
 
+/* The first listener with TLS; config sees to it that there is one. */
+void server_generation_redirect(struct server_generation *generation,
+                                const struct listener_socket *sockets, size_t count)
+{
+    generation->redirect_port =
+        443; /* TLS on a Unix socket only: what is in front of it has the usual port */
+    for (size_t i = 0; i < count; i++) {
+        if (generation->config->listeners[sockets[i].setting].tls &&
+            addr_port(&sockets[i].addr) != 0) {
+            generation->redirect_port = addr_port(&sockets[i].addr);
+            return;
+        }
+    }
+}
+
 void server_generation_free(struct server_generation *generation)
 {
     if (generation == NULL) {

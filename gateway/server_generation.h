@@ -15,6 +15,7 @@
 
 struct access_log;
 struct config;
+struct listener_socket;
 struct tls_context;
 
 struct server_generation {
@@ -32,6 +33,9 @@ struct server_generation {
 enum error server_generation_new(struct config *config, struct tls_context *tls, unsigned loops,
                                  struct server_generation **ret_generation, char *text,
                                  size_t text_size) MUST_CHECK;
+/* Finds where listen.redirect_https sends clients, among the sockets of the configuration. */
+void server_generation_redirect(struct server_generation *generation,
+                                const struct listener_socket *sockets, size_t count);
 /* NULL is allowed. */
 void server_generation_free(struct server_generation *generation);
 /* One more, one less user in this loop; in its thread. */

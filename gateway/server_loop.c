@@ -8,9 +8,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "app/app_reload.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -22,6 +22,8 @@
 #include "server_admin.h"
 #include "server_client.h"
 #include "server_generation.h"
+#include "server_listeners.h"
+#include "server_reload.h"
 #include "server_quic.h"
 
 /* While draining, connections that became idle since are looked for so often. */
@@ -57,8 +59,8 @@ static void on_preface(struct conn_group *group, struct transport *transport,
     }
 }
 
-static void on_accept(void *context, struct transport *transport,
-                      const struct listener_settings *settings)
+void server_loop_accept(void *context, struct transport *transport,
+                        const struct listener_settings *settings)
 {
     struct server_loop *server_loop = context;
     struct server *server = server_loop->server;
@@ -119,14 +121,6 @@ static void on_closed(struct conn_group *group, struct conn *conn, void *context
 
 /* --- orders --- */
 
-static void answer(struct server *server)
-{
-    uint64_t one = 1;
-
-    while (write(server->answer_fd, &one, sizeof(one)) < 0 && errno == EINTR) {
-    }
-}
-
 static void on_idle_timer(struct loop_timer *timer)
 {
     struct server_loop *server_loop = LIST_CONTAINER(timer, struct server_loop, idle_timer);
@@ -141,9 +135,7 @@ static void drain(struct server_loop *server_loop)
 {
     uint64_t idle = server_loop->generation->config->gateway.drain_idle;
 
-    for (size_t i = 0; i < server_loop->listener_count; i++) {
-        listener_drain(server_loop->listeners[i]);
-    }
+    server_listeners_drain(server_loop);
     server_quic_drain(server_loop);
     conn_group_drain(&server_loop->group, idle == 0);
     apps_drain_loop(server_loop->server->apps, server_loop->index);
@@ -157,20 +149,51 @@ static void apply_pressure(struct server_loop *server_loop)
     enum pressure level = server_loop->server->pressure;
 
     conn_group_set_pressure(&server_loop->group, level);
-    for (size_t i = 0; i < server_loop->listener_count; i++) {
-        listener_hold(server_loop->listeners[i], level >= PRESSURE_PAUSE_ACCEPT);
-    }
+    server_listeners_hold(server_loop, level >= PRESSURE_PAUSE_ACCEPT);
     server_quic_hold(server_loop, level >= PRESSURE_PAUSE_ACCEPT);
 }
 
-static void report(struct server_loop *server_loop)
+static void prepare(struct server_loop *server_loop)
 {
-    unsigned open = 0;
+    struct server_change *change = server_loop->server->change;
 
-    for (size_t i = 0; i < server_loop->listener_count; i++) {
-        open += listener_is_open(server_loop->listeners[i]);
+    if (server_listeners_add(server_loop, change->listeners, change->listener_count,
+                             change->generation) != ERROR_NONE) {
+        atomic_store(&change->failed, true);
     }
-    atomic_fetch_add(&server_loop->server->open_listeners, open);
+}
+
+/* After the main thread has made the new generation the present one. */
+static void apply(struct server_loop *server_loop)
+{
+    struct server *server = server_loop->server;
+    const struct server_change *change = server->change;
+    const struct server_generation *generation = server_loop->generation;
+
+    server_loop->group.settings = &generation->config->http;
+    server_loop->group.access_log = generation->access_log;
+    server_listeners_apply(server_loop, change->listeners, change->listener_count, generation);
+    apps_apply_loop(server->apps, server_loop->index);
+    if (server_loop->index == 0) {
+        server_admin_apply(server);
+    }
+    apply_pressure(server_loop);
+}
+
+static void sweep(struct server_loop *server_loop)
+{
+    struct server *server = server_loop->server;
+    uint64_t patience = server_loop->generation->config->gateway.drain_timeout;
+    uint64_t now = loop_now(server_loop->loop);
+
+    if (server_listeners_sweep(server_loop)) {
+        atomic_fetch_add(&server->open_listeners, 1);
+    }
+    apps_sweep_loop(server->apps, server_loop->index, now > patience ? now - patience : 0);
+    for (struct server_generation *older = server->generation->older; older != NULL;
+         older = older->older) {
+        older->idle[server_loop->index] = older->apps.users[server_loop->index].count == 0;
+    }
 }
 
 void server_loop_close(struct server_loop *server_loop)
@@ -184,11 +207,52 @@ void server_loop_close(struct server_loop *server_loop)
     }
     conn_group_destroy_all(&server_loop->group);
     server_quic_close(server_loop);
-    while (server_loop->listener_count > 0) {
-        listener_free(server_loop->listeners[--server_loop->listener_count]);
-    }
+    server_listeners_close(server_loop);
     if (server->apps != NULL) {
         apps_stop_loop(server->apps, server_loop->index);
+    }
+}
+
+static void carry_out(struct server_loop *server_loop)
+{
+    struct server *server = server_loop->server;
+
+    switch (server_loop->order_kind) {
+    case SERVER_ORDER_PRESSURE:
+        apply_pressure(server_loop);
+        break;
+    case SERVER_ORDER_DRAIN:
+        drain(server_loop);
+        break;
+    case SERVER_ORDER_REPORT:
+        atomic_fetch_add(&server->open_listeners, server_listeners_open(server_loop));
+        break;
+    case SERVER_ORDER_CLOSE:
+        server_loop_close(server_loop);
+        break;
+    case SERVER_ORDER_BARRIER:
+        break;
+    case SERVER_ORDER_PREPARE:
+        prepare(server_loop);
+        break;
+    case SERVER_ORDER_ABANDON:
+        server_listeners_abandon(server_loop);
+        break;
+    case SERVER_ORDER_APPLY:
+        server_park(server);
+        apply(server_loop);
+        break;
+    case SERVER_ORDER_RELEASE:
+        server_listeners_release(server_loop);
+        break;
+    case SERVER_ORDER_SWEEP:
+        sweep(server_loop);
+        break;
+    case SERVER_ORDER_TELL:
+        if (server_loop->index == 0) {
+            server_admin_tell(server);
+        }
+        break;
     }
 }
 
@@ -198,24 +262,9 @@ static void order_deliver(struct mail *mail, struct loop *loop)
     struct server *server = server_loop->server;
 
     (void)loop;
-    switch (server_loop->order_kind) {
-    case SERVER_ORDER_PRESSURE:
-        apply_pressure(server_loop);
-        break;
-    case SERVER_ORDER_DRAIN:
-        drain(server_loop);
-        break;
-    case SERVER_ORDER_REPORT:
-        report(server_loop);
-        break;
-    case SERVER_ORDER_CLOSE:
-        server_loop_close(server_loop);
-        break;
-    case SERVER_ORDER_BARRIER:
-        break;
-    }
+    carry_out(server_loop);
     if (atomic_fetch_sub(&server->unanswered, 1) == 1) {
-        answer(server);
+        server_wake(server);
     }
 }
 
@@ -252,61 +301,7 @@ enum error server_loop_init(struct server_loop *server_loop, struct server *serv
     server_loop->group.on_closed = on_closed;
     server_loop->group.on_closed_context = server_loop;
     server_loop->group.on_preface = on_preface;
-    /* Last: whoever closes a loop that exists finds the group made. */
-    server_loop->listeners =
-        mem_calloc(server->inputs->endpoints->listener_count, sizeof(*server_loop->listeners));
-    return server_loop->listeners != NULL ? ERROR_NONE : ERROR_NO_MEMORY;
-}
-
-/* Lets a socket that exists only once (unix:, fd://) serve all loops. */
-static enum error deal_out(struct server_loop *server_loop, struct listener *listener)
-{
-    struct server *server = server_loop->server;
-    void **contexts = mem_calloc(server->loop_count, sizeof(*contexts));
-
-    if (contexts == NULL) {
-        return ERROR_NO_MEMORY;
-    }
-    for (unsigned i = 0; i < server->loop_count; i++) {
-        contexts[i] = &server->loops[i];
-    }
-    enum error error = listener_deal(listener, server->loop_pointers, contexts, server->loop_count);
-    mem_free(contexts);
-    return error;
-}
-
-static bool exists_once(struct slice bind)
-{
-    return slice_starts_with(bind, SLICE("unix:")) || slice_starts_with(bind, SLICE("fd://"));
-}
-
-enum error server_loop_listen(struct server_loop *server_loop)
-{
-    struct server *server = server_loop->server;
-    const struct config *config = server->generation->config;
-    struct endpoints *endpoints = server->inputs->endpoints;
-
-    server_loop->group.handler_context = &server->apps->app_loops[server_loop->index];
-    for (size_t i = 0; i < endpoints->listener_count; i++) {
-        struct listener_socket *socket = &endpoints->listeners[i];
-        const struct listener_settings *settings = &config->listeners[socket->setting];
-        if (socket->loop != server_loop->index) {
-            continue;
-        }
-        struct listener *listener =
-            listener_new(server_loop->loop, socket, settings, &server->limits,
-                         settings->tls ? server->generation->tls : NULL, on_accept, server_loop);
-        if (listener == NULL) {
-            return ERROR_NO_MEMORY;
-        }
-        socket->fd = -1; /* the listener's now */
-        server_loop->listeners[server_loop->listener_count++] = listener;
-        if (exists_once(settings->bind) && server->loop_count > 1 &&
-            deal_out(server_loop, listener) != ERROR_NONE) {
-            return ERROR_NO_MEMORY;
-        }
-    }
-    return server_quic_listen(server_loop);
+    return ERROR_NONE;
 }
 
 static void *thread_main(void *argument)
@@ -318,7 +313,7 @@ static void *thread_main(void *argument)
     pthread_setname_np(pthread_self(), name);
     if (loop_run(server_loop->loop) != ERROR_NONE) {
         atomic_store(&server_loop->server->thread_failed, true);
-        answer(server_loop->server);
+        server_wake(server_loop->server);
     }
     return NULL;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One loop of the server: its thread, its listeners, its connections. Orders come from the server's
- * main thread by mail, one at a time, and each is answered.
+ * The server from inside: what its main thread and its loops share, and one loop: its thread, its listeners, its connections.
+ * Orders come from the main thread by mail, one at a time, and each is answered.
  */
 #ifndef GATEWAY_SERVER_LOOP_H
 #define GATEWAY_SERVER_LOOP_H
@@ -12,7 +12,7 @@
 
 #include "app/app.h"
 #include "config/config.h"
-#include "http/access_log.h"
+#include "control.h"
 #include "http/conn.h"
 #include "loop/mailbox.h"
 #include "net/listener.h"
@@ -23,11 +23,27 @@ enum server_order {
     SERVER_ORDER_DRAIN,    /* stop accepting, let connections finish */
     SERVER_ORDER_REPORT,   /* add the listeners that are still open to server->open_listeners */
     SERVER_ORDER_CLOSE,    /* end everything now */
-    SERVER_ORDER_BARRIER   /* nothing: what was posted before has been delivered */
+    SERVER_ORDER_BARRIER,  /* nothing: what was posted before has been delivered */
+    SERVER_ORDER_PREPARE,  /* listen on what is new in server->change; failures are noted there */
+    SERVER_ORDER_ABANDON,  /* undo that */
+    SERVER_ORDER_APPLY, /* stand still while the main thread takes server->change over, then follow */
+    SERVER_ORDER_RELEASE, /* drain the listeners that the last change left out */
+    SERVER_ORDER_SWEEP,   /* look what of former configurations is over */
+    SERVER_ORDER_TELL     /* loop 0: give operators server->told */
 };
 
 struct server;
+struct server_change;
 struct server_generation;
+struct server_socket;
+
+/* A listener of a loop; `id` as the master names its socket. */
+struct server_listener {
+    struct listener *listener;
+    unsigned id;
+    bool fresh;   /* of a change that is not applied yet */
+    bool leaving; /* no longer configured */
+};
 
 struct server_loop {
     struct server *server;
@@ -38,48 +54,79 @@ struct server_loop {
     bool thread_started;
     bool closed; /* SERVER_ORDER_CLOSE came: nothing is accepted any more */
     struct conn_group group;
-    struct listener **listeners; /* server->inputs->endpoints->listener_count places, ours first */
-    size_t listener_count;
+    struct server_listener *listeners;
+    size_t listener_count, listener_room;
     struct quic_endpoint *quic;   /* NULL: no listener has "h3" */
     struct loop_timer idle_timer; /* while draining: closes idle connections */
     struct mail order;
     enum server_order order_kind;
 };
 
+/* What the master says about itself, and what came of an operator's wish; for loop 0. */
+struct server_told {
+    int32_t result;  /* control_result() */
+    uint32_t number; /* the last wish that it answers */
+    char *text;      /* owned; NULL: out of memory */
+};
+
 struct server {
     const struct server_inputs *inputs;
     struct server_generation *generation; /* the present one, then older ones that are still used */
+    unsigned number;                      /* of the present configuration, from 1 */
+    struct server_change *change;         /* under way; NULL: none */
     struct listener_limits limits;
     struct apps *apps;
     struct admin *admin; /* NULL: none */
+    struct server_told told;
+    struct server_socket *sockets; /* of workers and operators; owned, with their descriptors */
+    size_t socket_count;
+    struct tls_keyring *keyring; /* NULL: no listener ever had TLS; owned */
     struct server_loop *loops;
     struct quic_server *quic;    /* NULL: no listener has "h3" */
     struct loop **loop_pointers; /* for apps_new and listener_deal */
     unsigned loop_count;
     uint64_t buffer_budget; /* bytes */
+    uint64_t sweep_at;      /* 0: nothing is to be swept */
     enum pressure pressure; /* changed by the main thread while it waits for no answer */
     int signal_fd;
     int answer_fd;               /* eventfd: the last loop has answered, or a thread has failed */
     _Atomic unsigned unanswered; /* loops that have not answered the present order */
     _Atomic unsigned open_listeners;
+    _Atomic uint32_t wishes[CONTROL_WISHES]; /* numbers of the operators' last ones */
+    uint32_t passed_on[CONTROL_WISHES];      /* to the master */
     _Atomic bool thread_failed;
+    pthread_mutex_t park_lock; /* of the following */
+    pthread_cond_t parked_changed;
+    unsigned parked; /* loops that stand still */
+    bool parking;
 };
 
 /* Prepares the loop (no thread yet). ERROR_NO_MEMORY. Released by server_loop_done, also after a
  * failure. */
 enum error server_loop_init(struct server_loop *server_loop, struct server *server,
                             unsigned index) MUST_CHECK;
-/* Makes this loop's listeners; apps exist. ERROR_NO_MEMORY: server_loop_abandon undoes it. */
-enum error server_loop_listen(struct server_loop *server_loop) MUST_CHECK;
 /* Starts its thread. */
 enum error server_loop_start(struct server_loop *server_loop) MUST_CHECK;
 /* Posts an order; the loop answers by server->unanswered. */
 void server_loop_order(struct server_loop *server_loop, enum server_order order);
+/* Gives clients to a connection of the codec that was negotiated: the listeners' on_accept. */
+listener_accept_fn server_loop_accept;
 /* Ends what the loop has, in the calling thread: after an order to close, and for a start that
  * failed half-way. */
 void server_loop_close(struct server_loop *server_loop);
 /* Stops the thread and waits for it. */
 void server_loop_join(struct server_loop *server_loop);
 void server_loop_done(struct server_loop *server_loop);
+
+/* The bounds on connections that a configuration sets. */
+void server_limits_fill(struct listener_limits *limits, const struct config *config);
+/* Gives an order to all loops and waits until each has carried it out. */
+void server_order_all(struct server *server, enum server_order order);
+/* SERVER_ORDER_APPLY: calls `change` while all loops stand still. */
+void server_order_apply(struct server *server, void (*change)(struct server *server));
+/* For loops, under SERVER_ORDER_APPLY: stands still until the change is made. */
+void server_park(struct server *server);
+/* Wakes the main thread. Any thread. */
+void server_wake(struct server *server);
 
 #endif

@@ -245,7 +245,7 @@ struct admin *admin_new(const struct admin_settings *settings)
     struct admin *admin = mem_calloc(1, sizeof(*admin));
 
     REQUIRE(settings->loop_count > 0 && settings->sources.rows != NULL &&
-            settings->sources.ready != NULL);
+            settings->sources.ready != NULL && settings->sources.wish != NULL);
     if (admin == NULL) {
         return NULL;
     }
@@ -261,6 +261,28 @@ struct admin *admin_new(const struct admin_settings *settings)
         return NULL;
     }
     return admin;
+}
+
+static enum error listen_anew(struct admin_listener *listener, int fd)
+{
+    if (listener->io.fd == fd) {
+        return ERROR_NONE;
+    }
+    loop_timer_clear(&listener->pause);
+    loop_io_done(&listener->io);
+    return listen_on(listener, listener->admin, fd, listener->is_http);
+}
+
+enum error admin_change(struct admin *admin, const struct admin_settings *settings)
+{
+    REQUIRE_OBJECT(admin, ADMIN_MAGIC);
+    admin->settings.max_connections = settings->max_connections;
+    admin->settings.timeout = settings->timeout;
+    admin->settings.socket = settings->socket;
+    admin->settings.http = settings->http;
+    enum error first = listen_anew(&admin->listeners[0], settings->socket);
+    enum error second = listen_anew(&admin->listeners[1], settings->http);
+    return first != ERROR_NONE ? first : second;
 }
 
 static void admin_bury(struct loop_grave *grave)

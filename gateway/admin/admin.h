@@ -2,7 +2,7 @@
 /*
  * The way in for operators: a Unix socket that takes one command per connection (gatewayctl), and an HTTP endpoint for health
  * checks and Prometheus. It lives in one loop, asks the other loops by mail, and shares nothing with the apps' budgets, so that it
- * answers when every app is stuck. It changes nothing but the log level; orders of operators are carried out by its sources.
+ * answers when every app is stuck. It changes nothing but the log level; orders and wishes of operators are carried out by its sources.
  *
  * On the socket a client sends one line, `COMMAND [WORD...] [--json]` or {"command":"...","arguments":["..."],"json":true}, and gets
  * a line of its own: `ok`, `pending` (asked about a deployment that is not decided), `failed` (one that is), or `error: why`; then, but
@@ -31,6 +31,17 @@ enum admin_verdict {
     ADMIN_REFUSED  /* it makes no sense as things are */
 };
 
+/* What an operator may wish that takes its time; done elsewhere, told by admin_tell(). */
+enum admin_wish { ADMIN_WISH_RELOAD, ADMIN_WISH_UPGRADE, ADMIN_WISHES };
+
+/* What became of it: of all wishes of this kind up to `number`. */
+struct admin_result {
+    enum admin_wish wish;
+    bool failed;
+    uint32_t number;
+    const char *text;
+};
+
 /* Where the answers come from. */
 struct admin_sources {
     void *context;
@@ -43,6 +54,8 @@ struct admin_sources {
      * or why not. In the admin's loop. */
     enum admin_verdict (*order)(void *context, struct slice command, const struct slice *words,
                                 size_t count, struct strbuf *text);
+    /* Passes a wish on; returns its number, counted up from 1. In the admin's loop. */
+    uint32_t (*wish)(void *context, enum admin_wish wish);
 };
 
 struct admin_settings {
@@ -58,6 +71,10 @@ struct admin_settings {
 /* Starts serving; before loop_run, or in the loop's thread. NULL: no memory or descriptors. Settings are copied, but `loops`
  * outlives it. */
 struct admin *admin_new(const struct admin_settings *settings) MUST_CHECK;
+/* Goes on with other sockets, bounds and timeouts of `settings`; connections stay. ERROR_NO_MEMORY: a socket is not served. */
+enum error admin_change(struct admin *admin, const struct admin_settings *settings) MUST_CHECK;
+/* What became of wishes: told to those who wait for it, and kept for status. In its loop's thread. */
+void admin_tell(struct admin *admin, const struct admin_result *result);
 /* Ends everything; in its loop's thread, or when no loop runs any more; before any loop is freed. The memory goes by loop_bury. NULL
  * is allowed. */
 void admin_free(struct admin *admin);

@@ -135,6 +135,12 @@ static void render_generations(struct admin_conn *conn, const struct admin_table
     render_table(conn, &tables[ADMIN_GENERATIONS]);
 }
 
+static void render_reload(struct admin_conn *conn, const struct admin_table *tables)
+{
+    (void)tables;
+    admin_wish_start(conn, ADMIN_WISH_RELOAD);
+}
+
 static void render_help(struct admin_conn *conn, const struct admin_table *tables);
 
 #define BIT(view) (1u << (view))
@@ -165,6 +171,8 @@ static const struct command commands[] = {
     {"metrics", "[PREFIX]", 0, 1, 0, render_metrics, "every metric whose name begins with PREFIX"},
     {"loglevel", "[LEVEL]", 0, 1, 0, render_loglevel,
      "show or change the level of the error log until the next start"},
+    {"reload", "", 0, 0, 0, render_reload,
+     "take the configuration and certificates over, or say why not"},
     {"version", "", 0, 0, 0, render_version, "the version that runs"},
     {"help", "", 0, 0, 0, render_help, "this list"},
 };

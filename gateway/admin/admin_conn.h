@@ -41,9 +41,18 @@ struct admin_conn {
     bool json, head_only;                         /* of the request: JSON is wanted; HTTP HEAD */
     struct slice command, words[ADMIN_WORDS_MAX]; /* in `request` */
     size_t word_count;
+    uint32_t wished; /* the number of its wish; 0: none */
+    enum admin_wish wish;
 };
 
 LIST_DEFINE(admin_conn_list, struct admin_conn, in_admin);
+
+/* What became of the last wish of a kind. */
+struct admin_last {
+    uint64_t at; /* 0: there was none */
+    bool failed;
+    char text[1024];
+};
 
 /* A listening socket. */
 struct admin_listener {
@@ -59,6 +68,7 @@ struct admin {
     struct admin_listener listeners[2];
     struct admin_conn_list conns;
     uint64_t started_at;
+    struct admin_last last[ADMIN_WISHES];
     struct loop_grave grave;
 };
 
@@ -69,6 +79,10 @@ bool admin_http_read(struct admin_conn *conn);
 void admin_gather_start(struct admin_conn *conn, unsigned views, admin_render_fn *render);
 /* The connection ends before its rows have come. */
 void admin_gather_detach(struct admin_conn *conn);
+/* Waits for what becomes of a wish, then answers (admin_wish.c). */
+void admin_wish_start(struct admin_conn *conn, enum admin_wish wish);
+/* A member or lines of status about the last wishes. */
+void admin_wish_report(const struct admin *admin, bool json, struct strbuf *out);
 /* The answer is complete in conn->answer: send it, then close. */
 void admin_conn_answer(struct admin_conn *conn);
 /* Ends the connection now. */

@@ -70,7 +70,9 @@ static void status_json(const struct admin *admin, const struct admin_table *tab
                   uptime % CLOCK_NS_PER_S / CLOCK_NS_PER_US, admin->settings.loop_count,
                   level_name(), ready ? "true" : "false");
     strbuf_append_json(out, ready ? SLICE("") : (struct slice){strbuf_text(why), why->length});
-    strbuf_append_text(out, "\",\"apps\":");
+    strbuf_append_text(out, "\",");
+    admin_wish_report(admin, true, out);
+    strbuf_append_text(out, "\"apps\":");
     admin_table_json(&tables[ADMIN_APPS], out);
     strbuf_append_text(out, ",\"generations\":");
     admin_table_json(&tables[ADMIN_GENERATIONS], out);
@@ -124,6 +126,7 @@ static void status_text(const struct admin *admin, const struct admin_table *tab
         strbuf_printf(out, "NOT READY: %s%s", strbuf_text(why),
                       why->length > 0 && why->data[why->length - 1] == '\n' ? "" : "\n");
     }
+    admin_wish_report(admin, false, out);
     strbuf_printf(
         out,
         "connections %" PRId64 " (accepted %" PRId64 ")   requests %" PRId64 " (received %" PRId64

@@ -290,7 +290,10 @@ struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
 enum error app_accept(struct app *app)
 {
     struct apps *apps = app->apps;
-    app_deploy_start(app);
+    if (!app->started) {
+        app->started = true;
+        app_deploy_start(app);
+    }
     app->acceptor =
         ipc_acceptor_new(apps->loops[0], app->socket, apps->settings->ipc,
                          app->settings->allow_uids, app->settings->allow_uid_count, on_hello, app);

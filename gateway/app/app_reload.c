@@ -4,6 +4,7 @@
 #include "app/app_reload.h"
 
 #include "app/app_deploy.h"
+#include "app/app_deploy.h"
 #include "app/pool_links.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -160,8 +161,12 @@ void apps_apply_loop(struct apps *apps, unsigned loop_index)
         LIST_EACH(app_list, &apps->retired, struct app, app)
         {
             stop_accepting(app);
+            app_deploy_stop(app);
         }
         accept_workers(apps);
+        for (size_t i = 0; i < apps->settings->app_count; i++) {
+            app_deploy_settings(apps->apps[i]);
+        }
         for (size_t i = 0; i < apps->settings->app_count; i++) {
             app_deploy_settings(apps->apps[i]);
         }

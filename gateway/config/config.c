@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file_set.h"
 #include "base/mem.h"
 #include "config/config_extra.h"
 #include "config/option.h"
@@ -148,9 +149,9 @@ static enum error fill(struct option_reader *reader, struct slice text,
     return reader->no_memory ? ERROR_NO_MEMORY : ERROR_NONE;
 }
 
-static enum error load(struct slice text, const char *name, const char *directory, bool is_file,
-                       const char *const *overrides, size_t override_count,
-                       struct config **ret_config, struct strbuf *errors)
+static enum error load(struct file_set *files, struct slice text, const char *name,
+                       const char *directory, bool is_file, const char *const *overrides,
+                       size_t override_count, struct config **ret_config, struct strbuf *errors)
 {
     struct config *config = config_new();
 
@@ -159,6 +160,7 @@ static enum error load(struct slice text, const char *name, const char *director
     }
     struct slice name_copy = arena_copy(&config->arena, slice_from(name));
     struct option_reader reader = {.config = config,
+                                   .files = files,
                                    .arena = &config->arena,
                                    .report = {.out = errors, .file = name_copy.data},
                                    .directory = directory,
@@ -189,17 +191,18 @@ enum error config_load_text(struct slice text, const char *name, const char *dir
                             const char *const *overrides, size_t override_count,
                             struct config **ret_config, struct strbuf *errors)
 {
-    return load(text, name, directory, false, overrides, override_count, ret_config, errors);
+    return load(NULL, text, name, directory, false, overrides, override_count, ret_config, errors);
 }
 
 /* The whole file; complains to `errors` in a line of its own. */
-static enum error read_file(const char *path, struct strbuf *text, struct strbuf *errors)
+static enum error read_file(struct file_set *files, const char *path, struct strbuf *text,
+                            struct strbuf *errors)
 {
     char buffer[16384];
     struct stat status;
     ssize_t length = -1;
 
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = file_set_open(files, path, O_NOCTTY);
     if (fd >= 0 && fstat(fd, &status) == 0 && S_ISDIR(status.st_mode)) {
         close(fd);
         fd = -1;
@@ -225,8 +228,9 @@ static enum error read_file(const char *path, struct strbuf *text, struct strbuf
     return text->failed ? ERROR_NO_MEMORY : ERROR_NONE;
 }
 
-enum error config_load(const char *path, const char *const *overrides, size_t override_count,
-                       struct config **ret_config, struct strbuf *errors)
+enum error config_load_files(struct file_set *files, const char *path, const char *const *overrides,
+                             size_t override_count, struct config **ret_config,
+                             struct strbuf *errors)
 {
     char directory[PATH_MAX], resolved[PATH_MAX];
     struct strbuf text;
@@ -235,27 +239,33 @@ enum error config_load(const char *path, const char *const *overrides, size_t ov
         if (getcwd(directory, sizeof(directory)) == NULL) {
             snprintf(directory, sizeof(directory), "/");
         }
-        return load(SLICE(""), "gateway.toml", directory, false, overrides, override_count,
+        return load(files, SLICE(""), "gateway.toml", directory, false, overrides, override_count,
                     ret_config, errors);
     }
     strbuf_init(&text);
-    enum error error = read_file(path, &text, errors);
+    enum error error = read_file(files, path, &text, errors);
     if (error == ERROR_NONE) {
         /* A path relative to the file stays where it is when the file is a link: to the link's directory. */
         snprintf(resolved, sizeof(resolved), "%s", path);
         char *slash = strrchr(resolved, '/');
         snprintf(slash ? slash + 1 : resolved, 2, ".");
-        if (realpath(resolved, directory) == NULL) {
+        if (!file_set_resolve(files, resolved, directory)) {
             strbuf_printf(errors, "%s: cannot find its directory: %s\n", path, strerror(errno));
             error = ERROR_INVALID;
         }
     }
     if (error == ERROR_NONE) {
-        error = load((struct slice){text.data, text.length}, path, directory, true, overrides,
-                     override_count, ret_config, errors);
+        error = load(files, (struct slice){text.data, text.length}, path, directory, true,
+                     overrides, override_count, ret_config, errors);
     }
     strbuf_done(&text);
     return error;
+}
+
+enum error config_load(const char *path, const char *const *overrides, size_t override_count,
+                       struct config **ret_config, struct strbuf *errors)
+{
+    return config_load_files(NULL, path, overrides, override_count, ret_config, errors);
 }
 
 const char *config_default_path(void)

@@ -28,6 +28,8 @@
 #include "net/tls_context.h"
 #include "ws/ws_settings.h"
 
+struct file_set;
+
 /* [gateway]: what the master and the server decide by. Times are nanoseconds. */
 struct gateway_settings {
     unsigned threads;                /* 0: chosen (config_threads) */
@@ -93,6 +95,10 @@ struct config {
  * up to CONFIG_ERRORS_MAX lines "file:line:column: what; what would be right". ERROR_NO_MEMORY: nothing is said. */
 enum error config_load(const char *path, const char *const *overrides, size_t override_count,
                        struct config **ret_config, struct strbuf *errors) MUST_CHECK;
+/* The same, with every file opened through `files` (NULL: just opened), for whom `path` may be unreadable. */
+enum error config_load_files(struct file_set *files, const char *path, const char *const *overrides,
+                             size_t override_count, struct config **ret_config,
+                             struct strbuf *errors) MUST_CHECK;
 /* The same for text in memory, named `name` in errors; relative paths are relative to `directory` (absolute). */
 enum error config_load_text(struct slice text, const char *name, const char *directory,
                             const char *const *overrides, size_t override_count,
@@ -106,6 +112,10 @@ const char *config_default_path(void);
 /* One more user; one less: the last one frees it. NULL is allowed in unref. Any thread. */
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
+
+/* Before `config` is taken over by what runs with `running`: puts options back that a reload cannot change (schema.def: FIXED), and says so
+ * in `out`, a line each. `config` must not be in use yet. */
+void config_keep_fixed(struct config *config, const struct config *running, struct strbuf *out);
 
 /* "file:line:column" (or "-o text") of what was written for `option` ("tls.certificates[0].key", "listen[1].bind"), of the
  * nearest section when it was left out, or the file's name. Goes to `out`, always NUL-terminated. */

@@ -30,6 +30,16 @@ static void append_comment(struct slice text, struct strbuf *out)
     }
 }
 
+/* What a reload does not change says so. */
+static void append_fix(const struct option *option, struct strbuf *out)
+{
+    const char *fix = option_fix(option);
+
+    if (fix != NULL) {
+        strbuf_printf(out, " Not by a reload: by %s.", fix);
+    }
+}
+
 static void append_range(const struct option *option, struct strbuf *out)
 {
     struct strbuf range;
@@ -49,6 +59,7 @@ void describe_option_comment(const struct option *option, struct strbuf *out)
 
     strbuf_init(&text);
     strbuf_append_text(&text, option->doc);
+    append_fix(option, &text);
     append_range(option, &text);
     if (option->breach[0] != '\0') {
         strbuf_printf(&text, " On breach: %s%s%s.", option->breach,
@@ -171,6 +182,7 @@ static void reference_option(const struct option *option, struct strbuf *out)
     strbuf_printf(out, "| `%s` | %s%s%s | ", option->key, option->initial ? "`" : "",
                   option->initial ? option->initial : "required", option->initial ? "`" : "");
     append_cell(option->doc, out);
+    append_fix(option, out);
     strbuf_append_text(out, " | ");
     append_cell(strbuf_text(&range), out);
     strbuf_append_text(out, " | ");

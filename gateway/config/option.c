@@ -52,6 +52,25 @@ const struct option_later option_later_table[] = {
 };
 const size_t option_later_count = sizeof(option_later_table) / sizeof(option_later_table[0]);
 
+static const struct option_fixed {
+    enum option_section section;
+    const char *key, *how;
+} fixed_table[] = {
+#define FIXED(section, key, how) {SECTION_##section, #key, how},
+#include "config/schema.def"
+};
+
+const char *option_fix(const struct option *option)
+{
+    for (size_t i = 0; i < sizeof(fixed_table) / sizeof(fixed_table[0]); i++) {
+        if (fixed_table[i].section == option->section &&
+            strcmp(fixed_table[i].key, option->key) == 0) {
+            return fixed_table[i].how;
+        }
+    }
+    return NULL;
+}
+
 const struct section *option_find_section(struct slice name)
 {
     for (size_t i = 0; i < SECTION_COUNT; i++) {

@@ -39,7 +39,8 @@ struct option;
 /* What reading needs beside the value. */
 struct option_reader {
     struct config *config;
-    struct arena *arena; /* the configuration's */
+    struct arena *arena;    /* the configuration's */
+    struct file_set *files; /* what files are opened through; NULL: just opened */
     struct report report;
     const char *directory;      /* absolute: relative paths start here */
     struct toml_node *defaults; /* a table per section id */
@@ -88,6 +89,8 @@ extern const size_t option_count;
 extern const struct option_later option_later_table[];
 extern const size_t option_later_count;
 
+/* How an option changes that a reload cannot change ("a restart"); NULL: a reload can. */
+const char *option_fix(const struct option *option);
 /* The section with this name (not an inline one), or NULL. */
 const struct section *option_find_section(struct slice name);
 /* The sentence for an option or section that does not exist yet, or NULL. */

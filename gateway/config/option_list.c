@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file_set.h"
 #include "config/config_extra.h"
 #include "config/option.h"
 #include "http/fields.h"
@@ -328,7 +329,7 @@ static void read_password(struct option_reader *reader, const struct option *opt
     if (certificate->password_file.length == 0) {
         return;
     }
-    int fd = open(certificate->password_file.data, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = file_set_open(reader->files, certificate->password_file.data, O_NONBLOCK);
     bool is_file = fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
     ssize_t length = is_file ? read(fd, text, sizeof(text)) : -1;
     if (fd >= 0) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/file_set.h"
 #include "base/run_directory.h"
 #include "config/option.h"
 
@@ -66,7 +67,7 @@ static size_t expand_one(struct option_reader *reader, const struct option *opti
     const char *value = getenv(name);
     if (strcmp(name, "RUN_DIRECTORY") == 0) {
         run_directory(directory, sizeof(directory));
-        value = directory;
+        value = file_set_note(reader->files, "run directory", directory);
     }
     if (value == NULL) {
         option_refuse(

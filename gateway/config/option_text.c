@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file_set.h"
 #include "base/run_directory.h"
 #include "config/bind.h"
 #include "config/option.h"
@@ -132,7 +133,7 @@ static void read_file(struct option_reader *reader, const struct option *option,
     if (text.length == 0) {
         return;
     }
-    int fd = open(text.data, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = file_set_open(reader->files, text.data, O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
         option_refuse(
             reader, option, node, "is %s, which cannot be read: %s; %s", text.data, strerror(errno),
@@ -166,6 +167,8 @@ static void read_sink(struct option_reader *reader, const struct option *option,
     directory = arena_copy(reader->arena, (struct slice){text.data, length > 0 ? length : 1});
     if (directory.data == NULL) {
         reader->no_memory = true;
+    } else if (file_set_sealed(reader->files)) {
+        *(struct slice *)field = text; /* its directory may be out of reach */
     } else if (stat(directory.data, &status) != 0 || !S_ISDIR(status.st_mode)) {
         option_refuse(reader, option, node, "is %s, but there is no directory %s; make it",
                       text.data, directory.data);
@@ -188,8 +191,9 @@ static void read_app_socket(struct option_reader *reader, const struct option *o
         return;
     }
     run_directory(directory, sizeof(directory));
-    *(struct slice *)field =
-        arena_format(reader->arena, "%s/%.*s.sock", directory, SLICE_PRINT(reader->app_name));
+    *(struct slice *)field = arena_format(reader->arena, "%s/%.*s.sock",
+                                          file_set_note(reader->files, "run directory", directory),
+                                          SLICE_PRINT(reader->app_name));
     reader->no_memory |= ((struct slice *)field)->data == NULL;
 }
 

@@ -48,6 +48,7 @@ static const char usage_text[] =
     "                       ready one of its app with --force only\n"
     "  drain                the gateway stops when its requests are done, as by SIGTERM\n"
     "  loglevel [LEVEL]     show or change the level of the error log until the next start\n"
+    "  reload               take the configuration and certificates over, or say why not\n"
     "\n"
     "  version              the version that runs\n"
     "  help                 the commands that the running gatewayd knows\n"

@@ -165,6 +165,7 @@ static void accepted_one(struct listener *listener, struct listener_client *clie
         }
     }
     client->tls = listener->tls != NULL ? tls_context_ref(listener->tls) : NULL;
+    client->settings = listener->settings;
     deal(listener, client);
 }
 
@@ -238,6 +239,12 @@ static void drain_on_resume(struct loop_resume *resume)
     drain_step(LIST_CONTAINER(resume, struct listener, drain_again));
 }
 
+void listener_stop(struct listener *listener)
+{
+    REQUIRE_OBJECT(listener, LISTENER_MAGIC);
+    stop_listening(listener);
+}
+
 static bool is_wildcard(const struct addr *addr)
 {
     if (addr->sa.sa_family == AF_INET) {
@@ -270,7 +277,7 @@ struct listener *listener_new(struct loop *loop, const struct listener_socket *s
                               listener_accept_fn *on_accept, void *context)
 {
     REQUIRE(limits->max_connections > 0 && limits->max_handshakes > 0);
-    REQUIRE((limits->max_connections_per_ip == 0) == (limits->peers == NULL));
+    REQUIRE(limits->peers != NULL);
     REQUIRE(settings->tls == (tls != NULL));
     struct listener *listener = mem_calloc(1, sizeof(*listener));
     if (listener == NULL) {
@@ -278,7 +285,8 @@ struct listener *listener_new(struct loop *loop, const struct listener_socket *s
     }
     listener->magic = LISTENER_MAGIC;
     listener->loop = loop;
-    listener->settings = settings;
+    listener->settings = *settings;
+    listener->settings.bind = SLICE("");
     listener->limits = limits;
     listener->on_accept = on_accept;
     listener->addr = socket->addr;
@@ -321,13 +329,22 @@ enum error listener_deal(struct listener *listener, struct loop *const *loops,
     return ERROR_NONE;
 }
 
-void listener_set_tls(struct listener *listener, struct tls_context *tls)
+void listener_set(struct listener *listener, const struct listener_settings *settings,
+                  struct tls_context *tls)
 {
     REQUIRE_OBJECT(listener, LISTENER_MAGIC);
-    REQUIRE(listener->settings->tls && tls != NULL);
-    tls_context_ref(tls);
+    REQUIRE(settings->tls == (tls != NULL));
+    if (tls != NULL) {
+        tls_context_ref(tls);
+    }
     tls_context_unref(listener->tls);
     listener->tls = tls;
+    if (settings->backlog != listener->settings.backlog && listener->io.fd >= 0) {
+        (void)listen(listener->io.fd,
+                     settings->backlog); /* listen(2): a second call sets it anew */
+    }
+    listener->settings = *settings;
+    listener->settings.bind = SLICE("");
 }
 
 void listener_hold(struct listener *listener, bool hold)
@@ -414,4 +431,10 @@ size_t listener_pending(const struct listener *listener)
         }
     }
     return count;
+}
+
+bool listener_busy(const struct listener *listener)
+{
+    REQUIRE_OBJECT(listener, LISTENER_MAGIC);
+    return atomic_load(&listener->references) > 1 || atomic_load(&listener->handshakes) > 0;
 }

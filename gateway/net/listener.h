@@ -40,6 +40,7 @@ struct listener_socket {
     unsigned
         loop; /* which loop serves it (TCP: socket i serves loop i; unix: and fd://: loop 0, dealt out by mailbox) */
     struct addr addr;
+    unsigned id; /* of whoever keeps it; 0 from listener_bind */
 };
 
 struct listener_peers;
@@ -57,11 +58,14 @@ struct listener_limits {
 
     _Atomic unsigned connections; /* open now, all loops */
     _Atomic unsigned handshakes;
-    struct listener_peers *peers; /* connections per address; NULL when off */
+    struct listener_peers *peers; /* connections per address */
 };
 
 /* Makes what the limits need beside the numbers. ERROR_NO_MEMORY. */
 enum error listener_limits_init(struct listener_limits *limits) MUST_CHECK;
+/* Takes the first block (all before `connections`) from `other`, while no loop runs. Where max_connections_per_ip was off, those that
+ * are open are not counted per address. */
+void listener_limits_change(struct listener_limits *limits, const struct listener_limits *other);
 /* Releases it; no connection may be counted any more. */
 void listener_limits_done(struct listener_limits *limits);
 
@@ -80,7 +84,7 @@ typedef void listener_accept_fn(void *context, struct transport *transport,
                                 const struct listener_settings *settings);
 
 /* Starts accepting on a bound socket, whose descriptor it owns from then on, in `loop` (before loop_run, or in its
- * thread). `settings` and `limits` outlive it; of `tls`, NULL for a plain listener, it takes a reference. NULL when memory
+ * thread). `settings` are copied, `limits` outlives it; of `tls`, NULL for a plain listener, it takes a reference. NULL when memory
  * is out: the descriptor is then still the caller's. */
 struct listener *listener_new(struct loop *loop, const struct listener_socket *socket,
                               const struct listener_settings *settings,
@@ -90,8 +94,12 @@ struct listener *listener_new(struct loop *loop, const struct listener_socket *s
  * context is passed to on_accept in loop i. Once, right after listener_new. ERROR_NO_MEMORY. */
 enum error listener_deal(struct listener *listener, struct loop *const *loops,
                          void *const *contexts, size_t count) MUST_CHECK;
-/* Uses another store from the next connection on (reload). In the listener's loop. */
-void listener_set_tls(struct listener *listener, struct tls_context *tls);
+/* Serves clients by other settings, and another certificate store, from the next connection on; as listener_new takes them. In the
+ * listener's loop. */
+void listener_set(struct listener *listener, const struct listener_settings *settings,
+                  struct tls_context *tls);
+/* Stops at once and leaves what the kernel has to whoever else holds the socket. Handshakes under way go on. */
+void listener_stop(struct listener *listener);
 /* Leaves clients in the kernel's queue for as long as `hold` (memory is short). A drain ends it. In the listener's loop. */
 void listener_hold(struct listener *listener, bool hold);
 /* Stops for good: accepts what the kernel already has (until EAGAIN, twice), then closes the socket. Handshakes under way go on. */
@@ -103,6 +111,9 @@ void listener_free(struct listener *listener);
 /* Connections of this listener that are still in their handshake, in the listener's own loop: 0 after a drain means that
  * on_accept will not be called here again. */
 size_t listener_pending(const struct listener *listener);
+
+/* Whether clients are on their way to on_accept, in any loop. In the listener's loop, when it does not listen any more. */
+bool listener_busy(const struct listener *listener);
 
 /* Told when a client connection has ended: takes it off the bounds (metric `conns` too); paused listeners see it within
  * 10 ms. Any thread. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The bounds on connections that all loops share: two atomic counters, and a table of connections per address. The table
- * is split into shards with a lock each, held for a look-up and never across a system call; it exists only when
+ * is split into shards with a lock each, held for a look-up and never across a system call; it is empty unless
  * max_connections_per_ip is on.
  */
 #include "net/listener_limits.h"
@@ -45,9 +45,6 @@ enum error listener_limits_init(struct listener_limits *limits)
     REQUIRE(limits->peers == NULL);
     atomic_store(&limits->connections, 0);
     atomic_store(&limits->handshakes, 0);
-    if (limits->max_connections_per_ip == 0) {
-        return ERROR_NONE;
-    }
     struct listener_peers *peers = mem_calloc(1, sizeof(*peers));
     if (peers == NULL) {
         return ERROR_NO_MEMORY;
@@ -57,6 +54,17 @@ enum error listener_limits_init(struct listener_limits *limits)
     }
     limits->peers = peers;
     return ERROR_NONE;
+}
+
+void listener_limits_change(struct listener_limits *limits, const struct listener_limits *other)
+{
+    REQUIRE(other->max_connections > 0 && other->max_handshakes > 0);
+    limits->max_connections = other->max_connections;
+    limits->max_connections_per_ip = other->max_connections_per_ip;
+    limits->max_handshakes = other->max_handshakes;
+    limits->handshake_timeout_ns = other->handshake_timeout_ns;
+    limits->trusted = other->trusted;
+    limits->trusted_count = other->trusted_count;
 }
 
 void listener_limits_done(struct listener_limits *limits)
@@ -206,7 +214,7 @@ static void count_down(struct peer_shard *shard, const struct peer_key *key, uin
 {
     struct peer **link = find(shard, key, hash);
     if (link == NULL || *link == NULL) {
-        return; /* a trusted peer */
+        return; /* a trusted peer, or one from before the limit */
     }
     struct peer *peer = *link;
     if (--peer->connections == 0) {
@@ -219,7 +227,8 @@ static void count_down(struct peer_shard *shard, const struct peer_key *key, uin
 enum error listener_limits_enter_peer(struct listener_limits *limits, const struct addr *peer)
 {
     struct peer_key key;
-    if (!peer_key_of(limits, peer, &key) || is_trusted(limits, peer)) {
+    if (limits->max_connections_per_ip == 0 || !peer_key_of(limits, peer, &key) ||
+        is_trusted(limits, peer)) {
         return ERROR_NONE;
     }
     uint64_t hash = hash_bytes(&key, sizeof(key));

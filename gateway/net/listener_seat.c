@@ -76,11 +76,12 @@ static bool count_peer(struct listener_seat *seat, const struct addr *peer)
     return error == ERROR_NONE;
 }
 
-static void hand_over(struct listener_seat *seat, struct transport *transport)
+static void hand_over(struct listener_seat *seat, struct transport *transport,
+                      const struct listener_settings *settings)
 {
     struct listener *listener = seat->listener;
     bool buffered = transport_buffered(transport);
-    listener->on_accept(seat->context, transport, listener->settings);
+    listener->on_accept(seat->context, transport, settings);
     /* The first request often comes in one flight with the client's Finished and then lies inside OpenSSL already: no event
      * would tell. The memory of a transport that was destroyed meanwhile lives until the end of the turn. */
     if (buffered && transport->magic != MAGIC_FREED && !transport->watching &&
@@ -104,6 +105,7 @@ static void pending_end(struct listener_pending *pending)
     loop_timer_clear(&pending->deadline);
     loop_io_done(&pending->io);
     listener_limits_leave_handshake(seat->listener->limits);
+    atomic_fetch_sub(&seat->listener->handshakes, 1);
     loop_bury(seat->loop, &pending->grave, pending_free);
 }
 
@@ -199,15 +201,15 @@ static void pending_on_handshake(void *user, unsigned events)
     }
     pending_end(pending);
     pending->transport->on_ready = NULL;
-    hand_over(seat, pending->transport);
+    hand_over(seat, pending->transport, &pending->client.settings);
 }
 
 /* Makes the transport that the listener's settings ask for. Plain ends the pending time at once. */
 static void pending_start(struct listener_pending *pending)
 {
     struct listener_seat *seat = pending->seat;
-    const struct listener_settings *settings = seat->listener->settings;
     struct listener_client *client = &pending->client;
+    const struct listener_settings *settings = &client->settings;
     loop_io_done(&pending->io);
     int fd = client->fd;
     client->fd = -1;
@@ -219,7 +221,7 @@ static void pending_start(struct listener_pending *pending)
             listener_connection_closed(seat->listener->limits, &client->peer);
             return;
         }
-        hand_over(seat, transport);
+        hand_over(seat, transport, settings);
         return;
     }
     struct tls_context *tls = client->tls;
@@ -297,7 +299,7 @@ static void proxy_on_ready(struct loop_io *io, unsigned events)
 
 static void pending_new(struct listener_seat *seat, struct listener_client *client, bool counted)
 {
-    enum listener_proxy_protocol proxy = seat->listener->settings->proxy_protocol;
+    enum listener_proxy_protocol proxy = client->settings.proxy_protocol;
     struct listener_pending *pending = mem_calloc(1, sizeof(*pending));
     if (pending == NULL) {
         listener_limits_leave_handshake(seat->listener->limits);
@@ -308,6 +310,7 @@ static void pending_new(struct listener_seat *seat, struct listener_client *clie
     pending->client = *client;
     pending->counted_peer = counted;
     listener_pending_list_append(&seat->pending, pending);
+    atomic_fetch_add(&seat->listener->handshakes, 1);
     loop_io_init(&pending->io, seat->loop, client->fd, proxy_on_ready);
     loop_timer_init(&pending->deadline, seat->loop, pending_on_deadline);
     if (loop_timer_set(&pending->deadline, seat->listener->limits->handshake_timeout_ns) !=
@@ -329,7 +332,7 @@ void listener_seat_admit(struct listener_seat *seat, struct listener_client *cli
 {
     struct listener *listener = seat->listener;
     /* Behind a proxy the client's address is known only after the header. */
-    bool proxied = listener->settings->proxy_protocol != PROXY_PROTOCOL_OFF;
+    bool proxied = client->settings.proxy_protocol != PROXY_PROTOCOL_OFF;
     if (seat->closed || (!proxied && !count_peer(seat, &client->peer))) {
         listener_client_drop(listener, client);
         return;
@@ -341,7 +344,7 @@ void listener_seat_admit(struct listener_seat *seat, struct listener_client *cli
             listener_connection_closed(listener->limits, &client->peer);
             return;
         }
-        hand_over(seat, transport);
+        hand_over(seat, transport, &client->settings);
         return;
     }
     if (!listener_limits_enter_handshake(listener->limits)) {

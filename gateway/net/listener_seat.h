@@ -20,6 +20,7 @@ struct listener_client {
     int fd;
     struct addr peer, local;
     struct tls_context *tls;
+    struct listener_settings settings; /* of the time when it was accepted */
 };
 
 /* A client before the end of its handshake. */
@@ -58,8 +59,8 @@ struct listener_seat {
 struct listener {
     uint32_t magic;
     struct loop *loop;
-    struct loop_io io; /* fd -1: no longer listening */
-    const struct listener_settings *settings;
+    struct loop_io io;                 /* fd -1: no longer listening */
+    struct listener_settings settings; /* `bind` is empty: its text may be gone */
     struct listener_limits *limits;
     struct tls_context *tls;
     listener_accept_fn *on_accept;
@@ -76,6 +77,7 @@ struct listener {
     size_t seat_count, next_seat;
     /* The owner, and each message under way, hold one: seats are used from other loops. */
     _Atomic unsigned references;
+    _Atomic unsigned handshakes; /* clients that are pending, in all seats */
     struct loop_grave grave;
 };
 

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file_set.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/tls_store.h"
@@ -29,6 +30,7 @@ struct file_bytes {
 
 /* Where an error goes: "PATH: what is wrong; what to do". */
 struct complaint {
+    struct file_set *files;
     struct slice path;
     char *text;
     size_t size;
@@ -97,7 +99,7 @@ static enum error read_file(const struct complaint *complaint, bool private,
     }
     memcpy(path, complaint->path.data, complaint->path.length);
     path[complaint->path.length] = '\0';
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = file_set_open(complaint->files, path, O_NOCTTY);
     if (fd < 0) {
         return complain(complaint, "cannot open: %s", strerror(errno));
     }
@@ -163,10 +165,10 @@ static enum error parse_certificates(const struct complaint *complaint, struct f
     return error;
 }
 
-enum error tls_certificates_read(struct slice path, STACK_OF(X509) * *ret_certificates, char *text,
-                                 size_t text_size)
+enum error tls_certificates_read(struct file_set *files, struct slice path,
+                                 STACK_OF(X509) * *ret_certificates, char *text, size_t text_size)
 {
-    struct complaint complaint = {path, text, text_size};
+    struct complaint complaint = {files, path, text, text_size};
     struct file_bytes bytes = {NULL, 0};
     enum error error = read_file(&complaint, false, &bytes);
     if (error != ERROR_NONE) {
@@ -294,10 +296,10 @@ static int give_password(char *out, int size, int writing, void *user)
     return (int)password->text.length;
 }
 
-static enum error load_key(const struct tls_certificate_settings *settings,
+static enum error load_key(struct file_set *files, const struct tls_certificate_settings *settings,
                            struct tls_certificate *made, char *text, size_t text_size)
 {
-    struct complaint complaint = {settings->key, text, text_size};
+    struct complaint complaint = {files, settings->key, text, text_size};
     struct file_bytes bytes = {NULL, 0};
     enum error error = read_file(&complaint, true, &bytes);
     if (error != ERROR_NONE) {
@@ -350,15 +352,16 @@ static enum error try_pair(const struct complaint *complaint, const struct tls_c
                : complain(complaint, "the certificate cannot be used: %s", tls_error_reason());
 }
 
-enum error tls_certificate_load(const struct tls_certificate_settings *settings,
+enum error tls_certificate_load(struct file_set *files,
+                                const struct tls_certificate_settings *settings,
                                 struct tls_certificate *certificate, char *text, size_t text_size)
 {
-    struct complaint complaint = {settings->cert, text, text_size};
+    struct complaint complaint = {files, settings->cert, text, text_size};
     struct tls_certificate *made = certificate;
-    enum error error = tls_certificates_read(settings->cert, &made->chain, text, text_size);
+    enum error error = tls_certificates_read(files, settings->cert, &made->chain, text, text_size);
     if (error == ERROR_NONE) {
         made->leaf = sk_X509_shift(made->chain);
-        error = load_key(settings, made, text, text_size);
+        error = load_key(files, settings, made, text, text_size);
     }
     if (error == ERROR_NONE) {
         error = try_pair(&complaint, made, settings->key);

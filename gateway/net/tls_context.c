@@ -318,8 +318,8 @@ static enum error set_authorities(const struct making *making, EVP_MD_CTX *diges
 {
     SSL_CTX *ssl_context = making->ssl_context;
     STACK_OF(X509) *authorities = NULL;
-    enum error error = tls_certificates_read(making->settings->client_ca, &authorities,
-                                             making->text, making->size);
+    enum error error = tls_certificates_read(making->settings->files, making->settings->client_ca,
+                                             &authorities, making->text, making->size);
     for (int i = 0; error == ERROR_NONE && i < sk_X509_num(authorities); i++) {
         X509 *authority = sk_X509_value(authorities, i);
         unsigned char fingerprint[EVP_MAX_MD_SIZE];

@@ -23,6 +23,8 @@ struct tls_certificate_settings {
     struct slice password_file; /* where config read the password; empty: nowhere */
 };
 
+struct file_set;
+
 struct tls_settings {
     const struct tls_certificate_settings *certificates;
     size_t certificate_count;
@@ -40,6 +42,8 @@ struct tls_settings {
     bool quic_early_data;            /* 0-RTT is taken */
     uint64_t
         quic_early_tag; /* of the limits that a client with 0-RTT remembers: tickets of another tag bring none */
+    struct file_set
+        *files; /* what files are opened through while they are loaded; NULL: just opened */
 };
 
 struct tls_context;

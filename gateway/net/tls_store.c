@@ -79,8 +79,8 @@ enum error tls_store_init(struct tls_store *store, const struct tls_settings *se
     enum error error = ERROR_NONE;
     store->certificates = mem_calloc(settings->certificate_count, sizeof(*store->certificates));
     for (size_t i = 0; store->certificates != NULL && i < settings->certificate_count; i++) {
-        error = tls_certificate_load(&settings->certificates[i], &store->certificates[i], text,
-                                     text_size);
+        error = tls_certificate_load(settings->files, &settings->certificates[i],
+                                     &store->certificates[i], text, text_size);
         if (error != ERROR_NONE) {
             tls_store_done(store);
             return error;

@@ -34,12 +34,14 @@ struct tls_certificate {
 
 /* Loads and checks one pair of files; on failure `text` says what is wrong with which file. An expired certificate is only
  * logged. The certificate must be all zero before, and is released by _done after success. */
-enum error tls_certificate_load(const struct tls_certificate_settings *settings,
+enum error tls_certificate_load(struct file_set *files,
+                                const struct tls_certificate_settings *settings,
                                 struct tls_certificate *certificate, char *text,
                                 size_t text_size) MUST_CHECK;
 void tls_certificate_done(struct tls_certificate *certificate);
 /* Reads all certificates of a PEM file. On failure `text` says why. */
-enum error tls_certificates_read(struct slice path, STACK_OF(X509) * *ret_certificates, char *text,
+enum error tls_certificates_read(struct file_set *files, struct slice path,
+                                 STACK_OF(X509) * *ret_certificates, char *text,
                                  size_t text_size) MUST_CHECK;
 /* The reason of OpenSSL's last error: a static string. */
 const char *tls_error_reason(void);

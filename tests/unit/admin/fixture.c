@@ -45,6 +45,13 @@ static void rows(void *context, enum admin_view view, unsigned index, struct adm
     row(view, index, table);
 }
 
+static uint32_t wish(void *context, enum admin_wish wished)
+{
+    (void)context;
+    (void)wished;
+    return 1;
+}
+
 static bool is_ready(void *context, struct strbuf *why)
 {
     struct fixture *fixture = context;
@@ -123,7 +130,7 @@ void fixture_start(struct fixture *fixture, unsigned max_connections, uint64_t t
                                             .http = fixture->http,
                                             .max_connections = max_connections,
                                             .timeout = timeout_ms * CLOCK_NS_PER_MS,
-                                            .sources = {fixture, rows, is_ready, order}};
+                                            .sources = {fixture, rows, is_ready, order, wish}};
     fixture->admin = admin_new(&settings);
     REQUIRE(fixture->admin != NULL);
     for (unsigned i = 0; i < 2; i++) {

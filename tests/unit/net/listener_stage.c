@@ -34,7 +34,8 @@ void stage_on_accept(void *context, struct transport *transport,
                      const struct listener_settings *settings)
 {
     struct stage *stage = context;
-    REQUIRE(settings == &stage->settings);
+    REQUIRE(settings->tls == stage->settings.tls && settings->h2 == stage->settings.h2 &&
+            settings->proxy_protocol == stage->settings.proxy_protocol);
     stage->accepted[stage->count++] = transport;
     transport->on_ready = stage_on_ready;
     transport->user = stage;
