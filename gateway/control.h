@@ -29,9 +29,9 @@ enum control_kind {
     CONTROL_RELOAD_RELEASE, /* nothing more */
     CONTROL_RESULT, /* `argument`: control_result(); `number`: the last wish that it answers; text: for people */
     /* server to master */
-    CONTROL_READY,    /* clients and workers are accepted */
-    CONTROL_RELOADED, /* text: what could not change, a line each */
-    CONTROL_REFUSED,  /* text: why */
+    CONTROL_READY,       /* clients and workers are accepted */
+    CONTROL_RELOADED,    /* text: what could not change, a line each */
+    CONTROL_REFUSED,     /* text: why */
     CONTROL_PLEASE_STOP, /* gatewayctl drain: as SIGTERM */
     CONTROL_WISH /* `argument`: control_wish; `number`: of this wish, counted up from 1. By the admin socket */
 };

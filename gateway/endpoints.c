@@ -32,7 +32,7 @@ struct endpoint_file {
 struct opening {
     struct endpoints *endpoints;
     const struct endpoints *old; /* what is open already and need not be opened again */
-    bool keep_datagrams;         /* UDP sockets are not opened: the server that runs could not take them */
+    bool keep_datagrams; /* UDP sockets are not opened: the server that runs could not take them */
     const struct config *config;
     const struct identity *identity;
     char *text;

@@ -23,8 +23,8 @@
 #include "server_client.h"
 #include "server_generation.h"
 #include "server_listeners.h"
-#include "server_reload.h"
 #include "server_quic.h"
+#include "server_reload.h"
 
 /* While draining, connections that became idle since are looked for so often. */
 #define IDLE_AGAIN CLOCK_NS_PER_S

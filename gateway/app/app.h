@@ -36,7 +36,7 @@ struct app {
     struct apps *apps;
     const struct app_settings
         *settings; /* in the present configuration; changed while no loop runs (apps_commit) */
-    bool started; /* workers were accepted once: its state was read */
+    bool started;  /* workers were accepted once: its state was read */
     struct app_retirement retirement;            /* app_reload.c's */
     struct ipc_acceptor *acceptor;               /* loop 0 */
     struct worker_list workers;                  /* loop 0 */

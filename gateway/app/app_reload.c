@@ -4,7 +4,6 @@
 #include "app/app_reload.h"
 
 #include "app/app_deploy.h"
-#include "app/app_deploy.h"
 #include "app/pool_links.h"
 #include "base/clock.h"
 #include "base/log.h"
