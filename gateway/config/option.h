@@ -39,16 +39,15 @@ struct option;
 /* What reading needs beside the value. */
 struct option_reader {
     struct config *config;
-    struct arena *arena;    /* the configuration's */
-    struct file_set *files; /* what files are opened through; NULL: just opened */
+    struct arena *arena; /* the configuration's */
+    struct file_set *files;
     struct report report;
-    const char *directory;      /* absolute: relative paths start here */
-    struct toml_node *defaults; /* a table per section id */
-    struct slice prefix;        /* of names in complaints: "gateway", "listen[0]", "apps.main" */
-    struct slice app_name;      /* of the app that is being read */
-    const struct toml_node
-        *table; /* that is being read: where complaints about a default point to; may be NULL */
-    bool is_default; /* the value that is being read is the option's default */
+    const char *directory;         /* absolute: relative paths start here */
+    struct toml_node *defaults;    /* a table per section id */
+    struct slice prefix;           /* of names in complaints: "gateway", "listen[0]", "apps.main" */
+    struct slice app_name;         /* of the app that is being read */
+    const struct toml_node *table; /* being read: where complaints about a default point to */
+    bool is_default;               /* the value that is being read is the option's default */
     bool no_memory;
 };
 
@@ -89,7 +88,7 @@ extern const size_t option_count;
 extern const struct option_later option_later_table[];
 extern const size_t option_later_count;
 
-/* How an option changes that a reload cannot change ("a restart"); NULL: a reload can. */
+/* How an option changes that a reload cannot change; NULL: a reload can. */
 const char *option_fix(const struct option *option);
 /* The section with this name (not an inline one), or NULL. */
 const struct section *option_find_section(struct slice name);
@@ -141,7 +140,6 @@ void *option_alloc(struct option_reader *reader, size_t count, size_t size) MUST
 /* The elements of an array of strings, expanded. */
 bool option_strings(struct option_reader *reader, const struct option *option,
                     const struct toml_node *node, struct slice **ret_items, size_t *ret_count);
-/* A TOML basic string. */
 void option_print_text(struct slice text, struct strbuf *out);
 /* Types that list things keep pointer and count side by side. */
 struct option_list {
