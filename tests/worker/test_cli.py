@@ -53,7 +53,8 @@ def test_all_options_from_the_command_line() -> None:
         "--max-age", "1h", "--max-rss", "512MiB", "--startup-timeout", "1.5",
         "--graceful-timeout", "2m", "--shutdown-timeout", "3", "--disconnect-grace", "250ms",
         "--cancel-on-disconnect", "always", "--log-level", "DEBUG", "--log-config", "l.json",
-        "--pid-file", "/tmp/p", "--max-age-jitter", "5m", "--max-rss-jitter", "1MiB",
+        "--pid-file", "/tmp/p", "--ready-file", "/tmp/r", "--max-age-jitter", "5m",
+        "--max-rss-jitter", "1MiB",
         "--hang-timeout", "30", "--reload", "--reload-dir", "/usr", "--reload-dir", "/tmp",
         "pkg.mod:obj.attr",
     )  # fmt: skip
@@ -64,8 +65,8 @@ def test_all_options_from_the_command_line() -> None:
         max_requests_jitter=10, max_age=3600, max_rss=512 << 20, startup_timeout=1.5,
         graceful_timeout=120, shutdown_timeout=3, disconnect_grace=0.25,
         cancel_on_disconnect=CancelPolicy.ALWAYS, log_level="debug", log_config="l.json",
-        pid_file="/tmp/p", max_age_jitter=300, max_rss_jitter=1 << 20, hang_timeout=30,
-        reload=True, reload_dir=("/usr", "/tmp"),
+        pid_file="/tmp/p", ready_file="/tmp/r", max_age_jitter=300, max_rss_jitter=1 << 20,
+        hang_timeout=30, reload=True, reload_dir=("/usr", "/tmp"),
     )  # fmt: skip
     assert value.socket_path == "/tmp/x.sock"
 
@@ -77,7 +78,8 @@ TEXTS = {
     "max-concurrency": "3", "max-requests": "4", "max-requests-jitter": "2", "max-age": "9",
     "max-rss": "1GiB", "startup-timeout": "7", "graceful-timeout": "8", "shutdown-timeout": "6",
     "disconnect-grace": "0", "cancel-on-disconnect": "never", "log-level": "error",
-    "log-config": "e.json", "pid-file": "/e/p", "max-age-jitter": "1", "max-rss-jitter": "5",
+    "log-config": "e.json", "pid-file": "/e/p", "ready-file": "/e/r", "max-age-jitter": "1",
+    "max-rss-jitter": "5",
     "hang-timeout": "off", "reload": "1", "reload-dir": "/usr:/tmp",
 }  # fmt: skip
 

@@ -132,6 +132,19 @@ def test_an_abstract_socket() -> None:
         assert sock.recv(100) == b"STOPPING=1"
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_ready_file_is_there_while_somebody_serves(site: Site, workers: str) -> None:
+    file = site.log.parent / "ready"
+    site.start("--workers", workers, "--ready-file", str(file))
+    for _ in range(int(workers)):
+        assert not file.exists()
+        site.accept()
+    wait_for(file.exists, "the ready file")
+    site.signal(signal.SIGTERM)
+    assert site.end() == 0
+    assert not file.exists()
+
+
 # Hung event loops
 
 

@@ -187,6 +187,7 @@ OPTIONS = (
     Option("log-level", _log_level, "LEVEL", "critical, error, warning, info or debug"),
     Option("log-config", str, "FILE", "a logging configuration, .json (dictConfig) or .ini"),
     Option("pid-file", str, "FILE", "where to write the process id"),
+    Option("ready-file", str, "FILE", "a file that exists while the application is served"),
 )
 
 
@@ -308,6 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"asgi_worker: {exc}\nTry 'python -m asgi_worker --help' for the options.\n"
         )
         return 2
+    notifier.ready_file = settings.ready_file
     # Imported late: --help and usage errors need no event loop, and a supervisor never does.
     # Process 1 of a container has to reap what others leave: that is a supervisor's work.
     if channel is None and (settings.workers > 1 or settings.reload or os.getpid() == 1):

@@ -110,6 +110,7 @@ class Settings:
     log_level: str = "info"
     log_config: str | None = None
     pid_file: str | None = None
+    ready_file: str | None = None
 
     @property
     def socket_path(self) -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What a service manager is told: the protocol of sd_notify(3), without its library.
+"""What a service manager is told: the protocol of sd_notify(3), without its library; a ready file.
 
 Job: take NOTIFY_SOCKET and WATCHDOG_USEC out of the environment, so that no process started later
 speaks in this one's name, and send READY=1, RELOADING=1, STOPPING=1, STATUS= and WATCHDOG=1. A
-service manager that cannot be reached is no reason to stop: errors are ignored.
+service manager that cannot be reached is no reason to stop: errors are ignored. Where there is
+none, in a container, a file says the same: it exists while the app is served (--ready-file).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog = watchdog if address else None  # seconds between signs of life
         self._status = ""
+        self.ready_file: str | None = None
+        self._serving = False
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Notifier:
@@ -45,12 +48,24 @@ class Notifier:
         """Say that the service serves; also the end of a reload."""
         self._send("READY=1")
 
+    def serving(self, now: bool) -> None:
+        """Keep the ready file: there while somebody serves."""
+        if self.ready_file is None or now == self._serving:
+            return
+        self._serving = now
+        with suppress(OSError):
+            if now:
+                os.close(os.open(self.ready_file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+            else:
+                os.unlink(self.ready_file)
+
     def reloading(self) -> None:
         """Say that a reload begins; ready() says that it is over."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """Say that the service stops."""
+        self.serving(False)
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:

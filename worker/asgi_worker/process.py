@@ -271,6 +271,7 @@ class Worker:
                 self._every(min(1.0, self._settings.hang_timeout / 4), self._channel.alive)
         else:
             self._notifier.ready()
+            self._notifier.serving(True)
             if self._notifier.watchdog:
                 self._every(self._notifier.watchdog, self._notifier.alive)
 

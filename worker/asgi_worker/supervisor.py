@@ -186,6 +186,7 @@ class Supervisor:
         if not self._announced and ready == len(self._slots) and not self._stops:
             self._announced = True
             self._notifier.ready()
+        self._notifier.serving(self._announced and ready > 0 and not self._stops)
         if self._stops:
             text = f"stopping, {len(self._children)} workers left"
         else:
