@@ -94,10 +94,10 @@ def test_broken_code_and_the_mended_one(make_gateway: Maker, tmp_path: Path) -> 
     """A deploy that cannot be imported changes nothing but the log; the next one is taken."""
     gateway = make_gateway(workers=0)
     (tmp_path / "site.d").mkdir()
-    module = tmp_path / "site.d" / "deployed.py"
+    module = tmp_path / "site.d" / "shipped.py"
     module.write_text("from scenario import app\n")
     worker = gateway.new_worker(
-        "deployed:app", ["--workers", "2"], {"PYTHONPATH": f"{tmp_path / 'site.d'}{os.pathsep}{worker_path()}"}
+        "shipped:app", ["--workers", "2"], {"PYTHONPATH": f"{tmp_path / 'site.d'}{os.pathsep}{worker_path()}"}
     )
     worker.start()
     wait_for(lambda: len(ready_pids(gateway, worker)) == 2, "two workers")
