@@ -8,6 +8,8 @@
 /* What control and QPACK streams may bring at once, and for each request: SETTINGS, a table of fields, a priority. */
 #define UNI_FIRST 65536
 #define UNI_PER_REQUEST 8192
+/* SETTINGS that are longer than this are no settings (RFC 9114 10.5). */
+#define UNI_BEFORE_REQUESTS 8192
 /* Framing of a request beyond this may not be more than three quarters of what it brought (as HTTP/1.1's chunks). */
 #define FRAMING_FREE 102400
 #define FRAMING_PER_GLITCH 1024
@@ -70,6 +72,13 @@ void h3_guard_reset(struct h3_conn *h3, bool answered)
 void h3_guard_uni(struct h3_conn *h3, size_t length)
 {
     struct h3_guard *guard = &h3->guard;
+    guard->uni_received += length;
+    if (h3->created == 0 && guard->uni_received > UNI_BEFORE_REQUESTS) {
+        METRIC_INCREMENT(h3_glitch_floods);
+        h3_fail(h3, NGHTTP3_H3_EXCESSIVE_LOAD,
+                "too much on HTTP/3 control streams before a request");
+        return;
+    }
     if (guard->uni_bytes >= length) {
         guard->uni_bytes -= length;
         return;

@@ -17,6 +17,7 @@ struct h3_stream;
 
 struct h3_guard {
     struct bucket resets, glitches;
+    uint64_t uni_received;
     uint64_t uni_bytes; /* that control and QPACK streams may still bring without being counted */
     /* Requests of the present second: begun, and of these reset before any response. */
     uint64_t second;

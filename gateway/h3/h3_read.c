@@ -69,6 +69,9 @@ enum error h3_on_stream_data(void *user, int64_t id, struct slice bytes, bool en
     }
     if (stream != NULL && (stream->ignored || stream->stopped)) {
         quic_conn_consumed(h3->quic, -1, bytes.length);
+    } else if (stream != NULL && end && bytes.length == 0 && stream->framing == 0) {
+        /* To the library it would be the fault of the whole connection; RFC 9114 4.1 says of one request. */
+        h3_stream_reset(stream, NGHTTP3_H3_REQUEST_INCOMPLETE, END_CLIENT_PROTOCOL);
     } else if (h3_is_open(h3)) {
         feed(h3, id, stream, bytes, end);
     }
