@@ -62,6 +62,11 @@ def test_pages(demo: tuple[Process, int, int]) -> None:
         with client.stream("GET", base + "/events") as events:
             assert next(events.iter_lines()).startswith("data: ")
         assert client.get(base + "/nothing").status_code == 404
+        assert client.get(base + "/").headers["alt-svc"] == f'h3=":{https}"; ma=86400'
+        assert "alt-svc" not in client.get(f"http://127.0.0.1:{http}/").headers
+    curl = ["curl", "-sk", "--http3-only", "--max-time", "30", "-w", "%{http_version}", base + "/"]
+    page = subprocess.run(curl, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "<h1>gatewayd</h1>" in page and page.endswith("3")
 
 
 def test_interrupt_stops_everything(demo: tuple[Process, int, int]) -> None:

@@ -169,7 +169,7 @@ def test_gone_while_waiting_for_a_worker(scripted: Gateway, client: Http3) -> No
 
 
 def test_early_response(client: Http3, worker: ScriptedWorker) -> None:
-    """The whole answer, then STOP_SENDING(H3_NO_ERROR); what the client has sent meanwhile only gives its credit back."""
+    """The whole answer, then STOP_SENDING(H3_NO_ERROR); what has come meanwhile only gives its credit back."""
     stream, seen = begin(client, worker, "/early", body=True)
     client.data(stream, bytes(60000))
     worker.respond(seen.stream, 403, [(b"content-length", b"5")], b"early")
