@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from harness.gateway import VARIANT, Gateway, Worker
+from harness.gateway import VARIANT, Gateway, Worker, speaks_quic
 from harness.mixed import MixedLoad
 from harness.process import children_of, rss, wait_for
 
@@ -52,18 +52,19 @@ def settled(gateway: Gateway) -> int:
 
 
 def roll_under_load(make_gateway: Maker, rolls: int, requests: int) -> None:
-    gateway = make_gateway(workers=0, tls=True, gateway={"threads": 2}, log={"level": "info", "access": ""})
+    http3 = speaks_quic()
+    gateway = make_gateway(workers=0, tls=True, quic=http3, gateway={"threads": 2}, log={"level": "info", "access": ""})
     supervisor = start_workers(gateway)
     server = gateway.server_pid
-    with MixedLoad(gateway, RATE) as warm:
+    with MixedLoad(gateway, RATE, http3=http3) as warm:
         warm.more(2 * RATE)
     descriptors = settled(gateway)
     before = rss(server)
-    with MixedLoad(gateway, RATE) as load:
+    with MixedLoad(gateway, RATE, http3=http3) as load:
         for number in range(1, rolls + 1):
             roll(gateway, supervisor, number)
         load.reach(requests, 600)
-    print(f"{rolls} rolls, {load}")
+    print(f"{rolls} rolls{', HTTP/3 too' if http3 else ''}: {load}")
     assert load.streams["websocket closed politely"] + load.streams["websocket that lasts"] >= 1
     for kind in ("download", "upload", "events"):
         assert load.streams[kind] >= 1, f"no {kind} ended"

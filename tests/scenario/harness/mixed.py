@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .gateway import insecure_context
 from .http1 import Client, Closed
@@ -121,10 +121,60 @@ class Client2:
         self.client = None
 
 
+class Client3:
+    """HTTP/3, one request after the other on a connection, which is renewed now and then."""
+
+    KEEP = 100
+
+    def __init__(self, gateway: "Gateway"):
+        self.gateway = gateway
+        self.client: Any = None
+        self.left = 0
+
+    def get(self, number: int) -> None:
+        from .http3 import Http3, request  # not every machine has what it needs
+        from .quic import Ended as QuicEnded
+
+        while True:
+            if self.client is None:
+                self.client, self.left = Http3(self.gateway.quic_address), self.KEEP
+            client = self.client
+            try:
+                stream = client.open(request(f"/numbered?{number}"))
+                answer = client.answer(stream)
+            except QuicEnded:
+                self.drop()
+                if not client.goaways:
+                    raise
+                continue  # it was told not to begin anything new here
+            if answer.status != 200 or answer.body != b"%d" % number:
+                if any(stream >= last for last in client.goaways):
+                    self.drop()
+                    continue
+                raise Wrong(f"{answer.status} {answer.body[:80]!r} reset {answer.reset}")
+            self.left -= 1
+            if client.goaways or not self.left:
+                self.drop()
+            return
+
+    def drop(self) -> None:
+        if self.client is not None:
+            self.client.close()
+        self.client = None
+
+
 class MixedLoad:
     """The load; `answered` and `streams` count what went well, `failures` says what did not."""
 
-    def __init__(self, gateway: "Gateway", rate: float = 300, *, excuse: Excuse | None = None, streams: bool = True):
+    def __init__(
+        self,
+        gateway: "Gateway",
+        rate: float = 300,
+        *,
+        excuse: Excuse | None = None,
+        streams: bool = True,
+        http3: bool = False,
+    ):
         self.gateway = gateway
         self.answered = 0
         self.streams: Counter[str] = Counter()
@@ -144,6 +194,8 @@ class MixedLoad:
             self._http2_tls: STREAMS,
             self._websocket: 1,
         }
+        if http3:
+            turns[self._http3] = 1
         self._threads: list[threading.Thread] = []
         for kind in turns:
             self._start(kind, sum(turns.values()) / rate)
@@ -218,6 +270,16 @@ class MixedLoad:
 
     def _http2_tls(self, period: float) -> None:
         self._streams2("h2 tls", Client2(self.gateway, True, STREAMS), period)
+
+    def _http3(self, period: float) -> None:
+        client = Client3(self.gateway)
+
+        def once() -> None:
+            if not self._count("h3", lambda: client.get(next(self._numbers))):
+                client.drop()
+
+        self._paced(period, once)
+        client.drop()
 
     def _websocket(self, period: float) -> None:
         socket: list[WsClient] = []
