@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from harness.gateway import VARIANT, Gateway, Worker, make_certificate
+from harness.gateway import VARIANT, Gateway, Worker, make_certificate, speaks_quic
 from harness.http1 import Client
 from harness.mixed import MixedLoad
 from harness.process import children_of, rss, wait_for
@@ -128,22 +128,24 @@ def connections(gateway: Gateway) -> None:
 def test_soak(make_gateway: Maker) -> None:
     dice = random.Random(SEED)
     print(f"\nseed {SEED}, {SECONDS:.0f} s (SOAK_SEED={SEED} runs it again)", flush=True)
+    http3 = speaks_quic()
     gateway = make_gateway(
         workers=0,
         tls=True,
+        quic=http3,
         gateway={"threads": 2},
         log={"level": "info", "access": "access.log"},
         app={"queue_timeout": "20s"},
     )
     supervisor = start_workers(gateway, WORKERS, "--hang-timeout", "20")
     server = gateway.server_pid
-    with MixedLoad(gateway, RATE, streams=False) as warm:
+    with MixedLoad(gateway, RATE, streams=False, http3=http3) as warm:
         warm.more(4 * RATE)
     connections(gateway)
     descriptors, before = settled(gateway), rss(server)
     faults, done = Faults(gateway, supervisor, dice), Counter[str]()
     end = time.monotonic() + SECONDS
-    with MixedLoad(gateway, RATE, excuse=excuse) as load:
+    with MixedLoad(gateway, RATE, excuse=excuse, http3=http3) as load:
         while time.monotonic() < end:
             fault = dice.choice(faults.all())
             done[fault.__name__] += 1
