@@ -163,7 +163,13 @@ static int on_update_key(ngtcp2_conn *library, uint8_t *rx_secret, uint8_t *tx_s
                          const uint8_t *current_rx_secret, const uint8_t *current_tx_secret,
                          size_t length, void *user)
 {
-    METRIC_INCREMENT(quic_key_updates);
+    struct quic_conn *conn = user;
+
+    /* The first call prepares for an update that has not come yet, each later one for the next. */
+    if (conn->keys_prepared) {
+        METRIC_INCREMENT(quic_key_updates);
+    }
+    conn->keys_prepared = true;
     return ngtcp2_crypto_update_key_cb(library, rx_secret, tx_secret, rx_aead, rx_iv, tx_aead,
                                        tx_iv, current_rx_secret, current_tx_secret, length, user);
 }
