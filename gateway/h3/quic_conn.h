@@ -58,7 +58,7 @@ struct quic_conn {
     char reason[64]; /* of `error` */
     uint64_t lost_counted;
     struct quic_trace *trace; /* qlog, NULL: off */
-    bool keys_prepared; /* of the first key update */
+    bool keys_prepared;       /* of the first key update */
     bool half_open;           /* counted as a handshake under way */
     bool opened;              /* on_open was called */
     bool moved;               /* a path was validated: look whether it is another one */

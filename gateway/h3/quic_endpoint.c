@@ -66,7 +66,9 @@ void quic_server_free(struct quic_server *server)
 
 void quic_server_set_tls(struct quic_server *server, struct tls_context *tls)
 {
-    REQUIRE(tls_quic_ready(tls));
+    if (!tls_quic_ready(tls)) {
+        return; /* no listener has "h3" any more: what is bound goes on as before */
+    }
     tls_context_ref(tls);
     pthread_mutex_lock(&server->tls_lock);
     struct tls_context *old = server->given.tls;

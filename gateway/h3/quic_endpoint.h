@@ -44,7 +44,7 @@ enum error quic_server_new(const struct quic_server_settings *settings,
                            size_t text_size) MUST_CHECK;
 /* The endpoints are gone. NULL is allowed. */
 void quic_server_free(struct quic_server *server);
-/* Uses another store from the next connection on (reload). Any thread. */
+/* Uses another store from the next connection on (reload); one that was not made for QUIC changes nothing. Any thread. */
 void quic_server_set_tls(struct quic_server *server, struct tls_context *tls);
 /* Who takes packets of older processes; NULL: nobody, they are answered as those of lost connections. Before the threads run. */
 void quic_server_set_handover(struct quic_server *server, const struct quic_handover *handover);
