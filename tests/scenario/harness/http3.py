@@ -202,7 +202,10 @@ class Http3(Quic):
         self.flush()
 
     def reset(self, stream: int, code: int = REQUEST_CANCELLED) -> None:
-        self.quic.reset_stream(stream, code)
+        """RESET_STREAM, unless the library has answered STOP_SENDING with it."""
+        sender = self.quic._streams[stream].sender if stream in self.quic._streams else None
+        if sender is not None and sender._reset_error_code is None:
+            self.quic.reset_stream(stream, code)
         self.flush()
 
     def stop(self, stream: int, code: int = REQUEST_CANCELLED) -> None:

@@ -46,6 +46,19 @@ CRYPTO_ERROR = 0x100  # plus the TLS alert
 
 varint = encode_uint_var
 Address = tuple[str, int]
+
+
+class Indirect(tuple[str, int]):
+    """The address of something in front of the gateway, and the gateway's own."""
+
+    direct: Address
+
+    def __new__(cls, address: Address, direct: Address) -> "Indirect":
+        made = super().__new__(cls, address)
+        made.direct = direct
+        return made
+
+
 ECN_NAMES = {0: "none", 1: "ect1", 2: "ect0", 3: "ce"}
 
 
@@ -104,6 +117,7 @@ class Options:
     id_length: int = 8
     certificate: tuple[str, str] | None = None  # of the client: PEM files of certificate and key
     datagram_size: int = 1200
+    large_hello: bool = False  # a ClientHello of two Initial packets, as with a post-quantum key share
     initial_rtt: float = 0.1
     timeout: float = 20.0
     # Hooks: the transport parameters as they go out; the TLS context before its ClientHello is made.
@@ -169,6 +183,7 @@ class Quic:
             connection_id_length=options.id_length,
             max_datagram_size=options.datagram_size,
             initial_rtt=options.initial_rtt,
+            quantum_readiness_test=options.large_hello,
         )
         if options.certificate:
             made.load_cert_chain(*options.certificate)
@@ -349,6 +364,8 @@ class Quic:
         if self.socket.fileno() < 0:
             return
         if self.closing is None and self.quic._network_paths:
+            if isinstance(self.address, Indirect):
+                self.address = self.address.direct
             self.quic.close(code, reason_phrase=reason)
             self.flush()
         self.socket.close()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .quic import Address
+from .quic import Address, Indirect
 
 UP, DOWN = "up", "down"  # to the gateway, to the client
 # What becomes of a datagram: (seconds to wait, bytes), any number of times.
@@ -109,8 +109,9 @@ class UdpProxy:
 
     @property
     def address(self) -> Address:
+        """For clients. A client's goodbye goes past the proxy: a lost one would keep its connection for long."""
         host, port = self.listener.getsockname()[:2]
-        return str(host), int(port)
+        return Indirect((str(host), int(port)), self.target)
 
     @property
     def port(self) -> int:
