@@ -87,6 +87,7 @@ def test_two_rolling_restarts(make_gateway: Maker) -> None:
     roll_under_load(make_gateway, 2, 600)
 
 
+@pytest.mark.check
 def test_leaking_workers_are_recycled(make_gateway: Maker) -> None:
     """Row 6: a worker that grows is replaced at its limit by drain, and no request fails."""
     gateway = make_gateway(workers=0, tls=True, log={"level": "info", "access": ""})
