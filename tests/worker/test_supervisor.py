@@ -392,6 +392,30 @@ def test_a_reload_with_broken_code_keeps_what_serves_and_says_why(site: Site) ->
     assert site.stop() == 0
 
 
+def test_a_newer_reload_outlives_the_failure_of_an_older_one(site: Site) -> None:
+    site.start("--workers", "2")
+    old = site.serving(2)
+    site.change("broken")
+    site.signal(signal.SIGHUP)
+    failed = site.gateway.accept()  # has not imported anything yet
+    site.signal(signal.SIGHUP)
+    wait_for(lambda: site.output().count("SIGHUP: replacing all workers") == 2, "both signals")
+    failed.handshake()
+    failed.until_end()
+    site.said("the reload is given up")
+    link = site.gateway.accept()
+    site.change("two")
+    new = [int(link.handshake()["pid"])]
+    site.links[new[0]] = link
+    link.wait_ready()
+    new.append(site.accept())
+    for pid in old:
+        site.gone(pid)
+    site.said("the reload is complete")
+    assert [site.body(pid) for pid in new] == ["two", "two"]
+    assert site.stop() == 0
+
+
 def test_a_reload_reads_the_env_file_again(site: Site, tmp_path: Path) -> None:
     env_file = tmp_path / "env"
     env_file.write_text("FROM_FILE=old\n", encoding="ascii")
