@@ -15,7 +15,7 @@ from harness.fixtures import gateway, make_gateway, make_site, pytest_runtest_ma
 __all__ = ["gateway", "make_gateway", "make_site", "pytest_runtest_makereport", "shared"]
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture(params=["http", "https", "h2"])
 def web(request: pytest.FixtureRequest) -> Any:
-    """An httpx client of the module's framework site (its fixture `site`): once over http, once over https."""
+    """An httpx client of the module's framework site (its fixture `site`): over http, https and HTTP/2."""
     return request.getfixturevalue("site").clients[request.param]

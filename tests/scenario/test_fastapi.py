@@ -243,7 +243,7 @@ def test_static_file_conditional(web: httpx.Client) -> None:
 
 
 def test_sse(site: Site, web: httpx.Client) -> None:
-    gate = f"sse-{web.base_url.scheme}"
+    gate = f"sse-{id(web)}"
     with web.stream("GET", f"/sse?gate={gate}") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         events = answer.iter_raw()

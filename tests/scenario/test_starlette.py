@@ -295,7 +295,7 @@ def test_static_files_stay_below_their_directory(site: Site, path: str) -> None:
 
 
 def test_sse(site: Site, web: httpx.Client) -> None:
-    gate = f"sse-{web.base_url.scheme}"
+    gate = f"sse-{id(web)}"
     with web.stream("GET", f"/sse?gate={gate}") as answer:
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         events = answer.iter_raw()

@@ -25,7 +25,7 @@ REPEATABLE = {"PYTHONHASHSEED": "0"}  # sets have the same order in every proces
 
 
 class Site:
-    """One gateway with one worker of an app: on http, on https, and below PREFIX with the prefix as root_path."""
+    """One gateway with one worker of an app: on http, https and HTTP/2, and below PREFIX as root_path."""
 
     def __init__(self, directory: Path, target: str, options: list[str] | None = None, **sections: Any):
         routes = [{"path": PREFIX, "app": "main", "strip_prefix": True}, {"path": "/", "app": "main"}]
@@ -39,6 +39,7 @@ class Site:
         self.gateway.start_workers(1, self.target, self.options, {**REPEATABLE, **(environment or {})})
         for scheme, url in (("http", self.gateway.url), ("https", self.gateway.tls_url)):
             self.clients[scheme] = self.new_client(url)
+        self.clients["h2"] = self.new_client(self.gateway.tls_url, http2=True)
         return self
 
     def new_client(self, url: str | None = None, **options: Any) -> httpx.Client:
