@@ -181,7 +181,13 @@ void forward_ws_body(struct forward *forward)
         return;
     }
     ws->heard_at = loop_now(forward->app_loop->loop);
-    ws->ping_at = 0;
+    if (ws->ping_at != 0) { /* the timer waits for ping_timeout */
+        ws->ping_at = 0;
+        forward_ws_set_timer(forward);
+        if (forward->phase == FORWARD_OVER) {
+            return;
+        }
+    }
     pump(forward, false);
 }
 
