@@ -83,11 +83,11 @@ static void worker_row(struct app *app, const struct worker *worker, uint64_t no
     admin_table_text(table, slice_from(worker->generation));
     admin_table_number(table, atomic_load_explicit(&worker->in_flight, memory_order_relaxed));
     admin_table_number(table, worker->capacity);
-    admin_table_number(table, atomic_load_explicit(&worker->websockets, memory_order_relaxed));
+    admin_table_number(table, atomic_load_explicit(&worker->long_lived, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->abandoned, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->served, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->refused, memory_order_relaxed));
-    admin_table_number(table, atomic_load_explicit(&worker->failures, memory_order_relaxed));
+    admin_table_number(table, atomic_load_explicit(&worker->health.failures, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->open_links, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->lag_ns, memory_order_relaxed));
     admin_table_number(table, atomic_load_explicit(&worker->rss, memory_order_relaxed));

@@ -162,6 +162,7 @@ static void on_hello(void *context, struct ipc_link *link)
             ipc_link_refuse(link, FRAME_ERROR_OVERLOADED, "the gateway is out of memory");
             return;
         }
+        app_recall(app, worker);
         worker_list_append(&app->workers, worker);
     }
     struct pool *pool = app->pools[hello->channel_index];

@@ -30,6 +30,14 @@ struct app_retirement {
     _Atomic unsigned busy_loops; /* at the last sweep */
 };
 
+#define APP_PAST 16u
+
+/* The record of a process whose links were lost, in case that it dials again. */
+struct app_past {
+    uint8_t instance[16];
+    struct health health;
+};
+
 struct app {
     uint32_t magic;
     int socket; /* the server's; where workers are accepted from */
@@ -55,6 +63,8 @@ struct app {
     bool state_known, state_dirty,
         state_failed;           /* state file: read or written; out of date; told */
     pthread_mutex_t error_lock; /* of last_error: written once per failed worker, read by status */
+    struct app_past past[APP_PAST]; /* loop 0; a ring */
+    unsigned past_count;
     char name[65];
     char last_error[4096];
 };

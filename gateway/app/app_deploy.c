@@ -180,6 +180,34 @@ enum frame_error app_deploy_admit(struct app *app, struct slice generation, uint
     return FRAME_ERROR_NO_ERROR;
 }
 
+/* A process that lost its links may dial again: its failures are remembered. */
+static void remember(struct app *app, struct worker *worker)
+{
+    bool others = app_ready(app) > 0;
+    uint64_t now = loop_now(app->apps->loops[0]);
+    if (health_failed(&worker->health, now, others)) {
+        METRIC_INCREMENT(workers_ejected);
+        log_warning("app",
+                    "%s: worker %d is left out for %u s if it comes back: %u failures in a row",
+                    app->name, (int)worker->pid, 10 * atomic_load(&worker->health.ejections),
+                    HEALTH_FAILURES);
+    }
+    struct app_past *past = &app->past[app->past_count++ % APP_PAST];
+    memcpy(past->instance, worker->instance, sizeof past->instance);
+    health_copy(&past->health, &worker->health);
+}
+
+void app_recall(struct app *app, struct worker *worker)
+{
+    for (unsigned i = 0; i < APP_PAST; i++) {
+        /* The newest last: it is the one that counts. */
+        const struct app_past *past = &app->past[(app->past_count + i) % APP_PAST];
+        if (memcmp(past->instance, worker->instance, sizeof past->instance) == 0) {
+            health_copy(&worker->health, &past->health);
+        }
+    }
+}
+
 void app_deploy_left(struct worker *worker)
 {
     struct app *app = worker->app;
@@ -191,6 +219,9 @@ void app_deploy_left(struct worker *worker)
     deploy_gone(&app->deploy, worker->slot, how, slice_from(worker->last_error),
                 loop_now(app->apps->loops[0]));
     pthread_mutex_unlock(&app->error_lock);
+    if (how != DEPLOY_LEFT) {
+        remember(app, worker);
+    }
     app_deploy_look(app);
 }
 

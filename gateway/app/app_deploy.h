@@ -24,6 +24,8 @@ void app_deploy_look(struct app *app);
 /* A worker of this generation is at the door: its slot. Otherwise the code that it is refused with, and `text` says why. */
 enum frame_error app_deploy_admit(struct app *app, struct slice generation, uint32_t *ret_slot,
                                   char *text, size_t size);
+/* A new worker: what its process did before, if it was here before. */
+void app_recall(struct app *app, struct worker *worker);
 /* A worker's last link has closed; it is off the registry. */
 void app_deploy_left(struct worker *worker);
 /* The settings of the app have changed (app->settings is new): they hold from now on. */

@@ -48,6 +48,7 @@ void forward_over(struct forward *forward)
     if (forward->ws != NULL) {
         forward_ws_over(forward);
     }
+    forward_left_worker(forward);
     forward->phase = FORWARD_OVER;
     forward->exchange = NULL;
     loop_timer_clear(&forward->timer);

@@ -28,6 +28,8 @@ struct forward {
     struct pool_waiter waiter;
     struct pool_link *link; /* while a stream is open */
     struct channel_stream *stream;
+    struct worker
+        *long_lived; /* counted in its long_lived, for which this is a reference; NULL: not */
     struct loop_timer timer; /* first_byte, request_deadline, response_idle */
     uint64_t last_data_at;
     uint64_t sent;        /* request body bytes sent to the present worker */
@@ -61,6 +63,8 @@ void forward_lost(struct forward *forward, const struct channel_gone *gone);
 /* The worker's answer cannot be sent, for this error: 502 or a cut; returns the error, with which the stream is reset. */
 enum error forward_refuse_response(struct forward *forward, enum error error,
                                    const char *text) MUST_CHECK;
+/* The stream is not with its worker any more, where it may have been counted as long-lived. */
+void forward_left_worker(struct forward *forward);
 /* (Re)sets the timer for the phase. */
 void forward_set_timer(struct forward *forward);
 

@@ -6,9 +6,62 @@
 
 #include "app/forward_ws.h"
 #include "app/head_wire.h"
+#include "app/pool_links.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "http/conn.h"
+
+/* An HTTP stream that has run so long counts as long-lived. */
+#define LONG_LIVED_NS (30 * CLOCK_NS_PER_S)
+
+/* --- long-lived streams --------------------------------------------------------------------------------------------------- */
+
+static void count_long_lived(struct forward *forward)
+{
+    forward->long_lived = worker_ref(forward->link->worker);
+    atomic_fetch_add_explicit(&forward->long_lived->long_lived, 1, memory_order_relaxed);
+}
+
+void forward_left_worker(struct forward *forward)
+{
+    struct worker *worker = forward->long_lived;
+    if (worker != NULL) {
+        forward->long_lived = NULL;
+        atomic_fetch_sub_explicit(&worker->long_lived, 1, memory_order_relaxed);
+        worker_unref(worker);
+    }
+}
+
+/* The media type is all that is looked at (RFC 9110 8.3.1); parameters follow behind ';'. */
+static bool is_event_stream(const struct response_head *head)
+{
+    const struct field *type = head_find(head->fields, head->field_count, SLICE("content-type"));
+    if (type == NULL) {
+        return false;
+    }
+    struct slice rest;
+    return slice_equal_nocase(slice_trim(slice_cut(type->value, ';', &rest)),
+                              SLICE("text/event-stream"));
+}
+
+/* An event stream is long-lived from its head on. False: its worker has as many as it may have. */
+static bool admit_event_stream(struct forward *forward, const struct response_head *head)
+{
+    const struct worker *worker = forward->link->worker;
+    if (forward->ws != NULL || forward->long_lived != NULL || !is_event_stream(head)) {
+        return true;
+    }
+    if (atomic_load_explicit(&worker->long_lived, memory_order_relaxed) >=
+        worker->app->settings->long_lived_max) {
+        METRIC_INCREMENT(limit_long_lived);
+        return false;
+    }
+    count_long_lived(forward);
+    return true;
+}
+
+/* --- refusing ------------------------------------------------------------------------------------------------------------- */
 
 /* The worker's response cannot be sent: 502, or a cut; the caller returns the error so that the stream is reset. */
 static enum error bad_response(struct forward *forward, const char *text)
@@ -16,6 +69,7 @@ static enum error bad_response(struct forward *forward, const char *text)
     METRIC_INCREMENT(worker_bad_responses);
     log_warning("app", "%.*s: worker %d gave an invalid response: %s",
                 SLICE_PRINT(forward->exchange->app_name), forward->exchange->worker_pid, text);
+    pool_link_failed(forward->link);
     forward->stream = NULL; /* the channel resets it */
     forward_fail(forward, END_WORKER_PROTOCOL, text);
     return ERROR_INVALID;
@@ -35,6 +89,7 @@ static void finish(struct forward *forward)
     if (!forward->end_sent) {
         channel_stream_abort_body(forward->stream);
     }
+    health_succeeded(&forward->link->worker->health);
     forward_over(forward);
     exchange_worker_detach(exchange);
 }
@@ -105,6 +160,11 @@ static enum error on_head(void *user, unsigned status, struct slice bytes, bool 
     if (status < 200) {
         return on_info(forward, &head);
     }
+    if (!end && !admit_event_stream(forward, &head)) {
+        forward->stream = NULL; /* the channel resets it */
+        forward_fail(forward, END_QUEUE_FULL, "apps.long_lived_max");
+        return ERROR_LIMIT;
+    }
     forward->phase = FORWARD_ANSWERED;
     forward->last_data_at = loop_now(forward->app_loop->loop);
     if (forward->ws != NULL) {
@@ -126,7 +186,11 @@ static enum error on_data(void *user, struct slice data, bool end)
 {
     struct forward *forward = user;
     struct exchange *exchange = forward->exchange;
-    forward->last_data_at = loop_now(forward->app_loop->loop);
+    uint64_t now = loop_now(forward->app_loop->loop);
+    forward->last_data_at = now;
+    if (forward->long_lived == NULL && now - exchange->dispatched_at >= LONG_LIVED_NS) {
+        count_long_lived(forward);
+    }
     enum error error = ERROR_NONE;
     if (data.length > 0) {
         error = exchange_respond_body(exchange, data.data, data.length);

@@ -88,6 +88,7 @@ static void place_again(struct forward *forward, bool refused, uint64_t timeout)
     forward->waiter.held = refused && forward->refusals > 1;
     forward->waiting_since = loop_now(forward->app_loop->loop);
     forward->link = NULL;
+    forward_left_worker(forward);
     if (forward->ws != NULL) {
         forward_ws_left_worker(forward);
     }

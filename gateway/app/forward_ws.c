@@ -58,7 +58,7 @@ void forward_ws_placed(struct forward *forward)
 {
     forward_ws_left_worker(forward);
     forward->ws->worker = worker_ref(forward->link->worker);
-    atomic_fetch_add_explicit(&forward->ws->worker->websockets, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&forward->ws->worker->long_lived, 1, memory_order_relaxed);
 }
 
 void forward_ws_left_worker(struct forward *forward)
@@ -66,7 +66,7 @@ void forward_ws_left_worker(struct forward *forward)
     struct worker *worker = forward->ws->worker;
     if (worker != NULL) {
         forward->ws->worker = NULL;
-        atomic_fetch_sub_explicit(&worker->websockets, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&worker->long_lived, 1, memory_order_relaxed);
         worker_unref(worker);
     }
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Choosing a worker and the queue of those that have none yet. Placing happens in the flush, before links are written, so
+ * The queue of requests that have no worker yet. Placing happens in the flush, before links are written, so
  * that all requests of one turn go into one write per worker. It must not know HTTP beyond the reasons it ends with.
  */
 #include "app/pool.h"
 
+#include "app/pool_choose.h"
 #include "app/pool_links.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
@@ -18,34 +18,6 @@
 #define BUDGET_SECONDS 10u
 #define BUDGET_MIN 3u
 
-/* --- choosing ----------------------------------------------------------------------------------------------------------- */
-
-/* Whether requests may go there at all. An unresponsive worker gets nothing new: they would wait there instead of here. */
-static bool is_usable(const struct pool_link *link)
-{
-    const struct worker *worker = link->worker;
-    const struct app *app = worker->app;
-    return link->ready && worker_get_state(worker) == WORKER_READY &&
-           worker->slot == atomic_load_explicit(&app->deploy.serving, memory_order_acquire) &&
-           !atomic_load_explicit(&app->paused, memory_order_relaxed) &&
-           !atomic_load_explicit(&worker->unresponsive, memory_order_relaxed) &&
-           channel_can_open(link->channel);
-}
-
-static bool can_take(const struct pool_link *link)
-{
-    return is_usable(link) && atomic_load(&link->worker->in_flight) < link->worker->capacity;
-}
-
-/* Whether this request may go there: a WebSocket wants a worker that speaks it and has not too many of them. */
-static bool suits(const struct pool_link *link, const struct pool_waiter *waiter)
-{
-    return !waiter->websocket ||
-           (channel_offers(link->channel, FRAME_FEATURE(websocket)) &&
-            atomic_load_explicit(&link->worker->websockets, memory_order_relaxed) <
-                link->pool->app->settings->long_lived_max);
-}
-
 static bool any_link(const struct pool *pool, bool (*has)(const struct pool_link *link))
 {
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
@@ -55,34 +27,6 @@ static bool any_link(const struct pool *pool, bool (*has)(const struct pool_link
         }
     }
     return false;
-}
-
-/* The least loaded worker that can take one more, its slot reserved; NULL when there is none now. */
-static struct pool_link *choose(struct pool *pool, const struct pool_waiter *waiter)
-{
-    for (;;) {
-        struct pool_link *best = NULL;
-        uint64_t best_load = 0;
-        uint32_t ties = 1;
-        LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
-        {
-            if (link->worker->serial == waiter->avoid || !can_take(link) || !suits(link, waiter)) {
-                continue;
-            }
-            uint64_t load = worker_load(link->worker);
-            if (best == NULL || load < best_load) {
-                best = link;
-                best_load = load;
-                ties = 1;
-            } else if (load == best_load && random_cheap() % ++ties == 0) {
-                best = link;
-            }
-        }
-        if (best == NULL || worker_reserve(best->worker)) {
-            return best;
-        }
-        /* Another loop took the last slot meanwhile: look again. */
-    }
 }
 
 /* --- the queue ---------------------------------------------------------------------------------------------------------- */
@@ -111,7 +55,7 @@ static void publish_oldest(struct pool *pool)
 {
     const struct pool_waiter *first = first_in_line(pool);
     bool ready = app_ready(pool->app) > 0;
-    bool counts = first != NULL && (!ready || any_link(pool, is_usable));
+    bool counts = first != NULL && (!ready || any_link(pool, pool_is_usable));
     atomic_store(&pool->oldest, counts ? first->arrived_at : UINT64_MAX);
 }
 
@@ -230,8 +174,8 @@ static bool refuse_websocket(struct pool *pool, struct pool_waiter *waiter)
     bool offered = false;
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
     {
-        if (is_usable(link)) {
-            if (suits(link, waiter)) {
+        if (pool_is_usable(link)) {
+            if (pool_suits(link, waiter)) {
                 return false;
             }
             usable = true;
@@ -253,7 +197,7 @@ static bool place(struct pool *pool, struct pool_waiter *waiter)
     if (waiter->held || older_elsewhere(pool, waiter->arrived_at) != NULL) {
         return false;
     }
-    struct pool_link *link = choose(pool, waiter);
+    struct pool_link *link = pool_choose(pool, waiter);
     if (link == NULL) {
         return waiter->websocket && refuse_websocket(pool, waiter);
     }
@@ -309,6 +253,9 @@ static void place_all(struct pool *pool)
             retry_later(pool);
         } else {
             blocked = true;
+            if (pool->survey.changing) { /* there will be room without anybody's word */
+                retry_later(pool);
+            }
         }
         if (!waiter->queued) {
             enqueue(waiter);
@@ -326,7 +273,7 @@ static bool could_place(const struct pool *pool)
     }
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
     {
-        if (can_take(link) && suits(link, first)) {
+        if (pool_has_room(link) && pool_suits(link, first)) {
             return true;
         }
     }
@@ -360,11 +307,12 @@ static enum loop_flush on_flush(struct loop_dirty *dirty)
         expire_all(pool, END_SHUTDOWN);
         return LOOP_FLUSH_CLEAN;
     }
+    pool_survey(pool);
     do {
         place_all(pool);
         publish_oldest(pool);
     } while (could_place(pool));
-    if (any_link(pool, can_take)) {
+    if (any_link(pool, pool_has_room)) {
         tell_older(pool); /* a slot that this loop has no use for, or may not take */
     }
     return LOOP_FLUSH_CLEAN;
@@ -520,6 +468,7 @@ void pool_free(struct pool *pool)
         REQUIRE(pool_link_list_empty(&pool->links) && pool_waiter_list_empty(&pool->waiters) &&
                 pool_waiter_list_empty(&pool->arrivals));
         pool->magic = MAGIC_FREED;
+        mem_free(pool->table);
         mem_free(pool);
     }
 }

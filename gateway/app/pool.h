@@ -22,6 +22,7 @@ struct pool_link {
     struct worker *worker;   /* holds a reference */
     struct channel *channel; /* NULL until attached in its loop */
     struct list_node in_pool;
+    size_t in_table;
     const struct apps_settings
         *settings; /* held: those that its worker was told of; NULL until attached */
     bool ready, told_to_go;
@@ -55,6 +56,14 @@ struct pool_waiter {
 
 LIST_DEFINE(pool_waiter_list, struct pool_waiter, in_pool);
 
+/* What a flush needs to know of all links before it places requests (pool_choose.c). */
+struct pool_survey {
+    uint64_t at;
+    bool fit;      /* somebody usable is neither ejected nor clogged */
+    bool steady;   /* of these, somebody is not new */
+    bool changing; /* somebody usable is new, ejected or clogged */
+};
+
 struct pool {
     uint32_t magic;
     struct list_node in_loop;
@@ -62,6 +71,9 @@ struct pool {
     struct app_loop *app_loop;
     struct loop *loop;
     struct pool_link_list links;
+    struct pool_link **table; /* the same, for drawing lots; `table_room` places */
+    size_t table_room;
+    struct pool_survey survey;
     struct pool_waiter_list waiters;  /* queued, by age */
     struct pool_waiter_list arrivals; /* since the last flush, by age */
     struct pool_waiter *cursor;       /* the flush's next one in `waiters` */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "app/forward_ws.h"
+#include "app/pool_choose.h"
 #include "app/warmup.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -75,6 +76,23 @@ void worker_lost(struct worker *worker, const char *why)
     }
 }
 
+void pool_link_failed(struct pool_link *link)
+{
+    struct worker *worker = link->worker;
+    bool others = false;
+    LIST_EACH(pool_link_list, &link->pool->links, struct pool_link, other)
+    {
+        others |= other->worker != worker && pool_is_usable(other) &&
+                  !health_is_ejected(&other->worker->health, loop_now(link->pool->loop));
+    }
+    if (health_failed(&worker->health, loop_now(link->pool->loop), others)) {
+        METRIC_INCREMENT(workers_ejected);
+        log_warning("app", "%s: worker %d is left out for %u s: %u failures in a row",
+                    worker->app->name, (int)worker->pid,
+                    10 * atomic_load(&worker->health.ejections), HEALTH_FAILURES);
+    }
+}
+
 void pool_drop_worker(struct pool *pool, struct worker *worker)
 {
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
@@ -128,6 +146,43 @@ void pool_links_retire(struct pool *pool)
     {
         tell_to_go(link, FRAME_ERROR_DRAINING); /* SPEC R95 */
     }
+}
+
+/* --- the pool's links ---------------------------------------------------------------------------------------------------- */
+
+static enum error make_room(struct pool *pool)
+{
+    if (pool->links.length < pool->table_room) {
+        return ERROR_NONE;
+    }
+    size_t room = pool->table_room > 0 ? 2 * pool->table_room : 8;
+    struct pool_link **table = mem_calloc(room, sizeof *table);
+    if (table == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < pool->links.length; i++) {
+        table[i] = pool->table[i];
+    }
+    mem_free(pool->table);
+    pool->table = table;
+    pool->table_room = room;
+    return ERROR_NONE;
+}
+
+/* There is room. */
+static void add_link(struct pool *pool, struct pool_link *link)
+{
+    link->in_table = pool->links.length;
+    pool->table[link->in_table] = link;
+    pool_link_list_append(&pool->links, link);
+}
+
+static void remove_link(struct pool *pool, struct pool_link *link)
+{
+    struct pool_link *last = pool->table[pool->links.length - 1];
+    pool->table[link->in_table] = last;
+    last->in_table = link->in_table;
+    pool_link_list_remove(&pool->links, link);
 }
 
 /* --- the channel's news --------------------------------------------------------------------------------------------------- */
@@ -275,7 +330,7 @@ static void on_closed(struct channel *channel, void *owner, bool orderly, const 
     }
     warmup_cancel(link->warmup);
     link->warmup = NULL;
-    pool_link_list_remove(&link->pool->links, link);
+    remove_link(link->pool, link);
     link->channel = NULL;
     look_again(link);
     if (!orderly && !link->pool->stopped) {
@@ -366,14 +421,18 @@ void pool_attach(struct pool *pool, struct pool_link *link)
         ack.features = incoming->hello.features & FRAME_FEATURE(websocket);
     }
     memcpy(ack.gateway_instance, apps->gateway_instance, sizeof ack.gateway_instance);
-    link->channel = channel_new(pool->loop, incoming, &ack, link->settings->ipc, &owner_ops, link);
+    if (make_room(pool) == ERROR_NONE) {
+        link->channel =
+            channel_new(pool->loop, incoming, &ack, link->settings->ipc, &owner_ops, link);
+    }
     ipc_link_free(incoming);
     if (link->channel == NULL) {
         worker_lost(worker, "no memory or descriptors for its link");
         release_link(link);
         return;
     }
-    pool_link_list_append(&pool->links, link);
+    channel_count_abandoned(link->channel, &worker->abandoned);
+    add_link(pool, link);
     if (atomic_load_explicit(&worker->retire, memory_order_acquire)) {
         pool_links_send_away(pool); /* it was on its way here meanwhile */
     }

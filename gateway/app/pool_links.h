@@ -20,6 +20,8 @@ void pool_links_retire(struct pool *pool);
 void pool_slot_freed(struct pool *pool);
 /* Sends GOAWAY(RETIRED) on the links of workers that are to be sent away, once. */
 void pool_links_send_away(struct pool *pool);
+/* The worker broke the rules in a way that costs a request, not the link: one more failure in a row. */
+void pool_link_failed(struct pool_link *link);
 /* Tells every loop that a worker is lost, once; they close its links. Any loop. */
 void worker_lost(struct worker *worker, const char *why);
 

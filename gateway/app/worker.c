@@ -4,6 +4,7 @@
 
 #include "app/app.h"
 #include "app/app_deploy.h"
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/metrics.h"
@@ -101,8 +102,13 @@ const char *worker_condition(const struct worker *worker)
 {
     enum worker_state state = worker_get_state(worker);
     const struct app *app = worker->app;
-    if (state == WORKER_READY && atomic_load(&worker->unresponsive)) {
+    if (state == WORKER_READY &&
+        (atomic_load(&worker->unresponsive) ||
+         health_is_clogged(atomic_load(&worker->abandoned), worker->capacity))) {
         return "unresponsive";
+    }
+    if (state == WORKER_READY && health_is_ejected(&worker->health, clock_now())) {
+        return "ejected";
     }
     if (state == WORKER_READY &&
         (atomic_load(&app->paused) || worker->slot != atomic_load(&app->deploy.serving))) {
@@ -113,12 +119,17 @@ const char *worker_condition(const struct worker *worker)
 
 bool worker_reserve(struct worker *worker)
 {
+    return worker_reserve_below(worker, worker->capacity);
+}
+
+bool worker_reserve_below(struct worker *worker, uint32_t most)
+{
     if (worker_get_state(worker) != WORKER_READY) {
         return false;
     }
     uint32_t taken = atomic_load_explicit(&worker->in_flight, memory_order_relaxed);
     do {
-        if (taken >= worker->capacity) {
+        if (taken >= most) {
             return false;
         }
     } while (!atomic_compare_exchange_weak_explicit(&worker->in_flight, &taken, taken + 1,

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "app/health.h"
 #include "base/error.h"
 #include "base/list.h"
 #include "base/slice.h"
@@ -53,12 +54,12 @@ struct worker {
     uint32_t slot;    /* of its generation, in app->deploy */
     char *last_error; /* under app->error_lock; NULL: none. Owned. */
 
-    bool ready_logged;          /* loop 0 */
-    _Atomic int state;          /* enum worker_state */
-    _Atomic uint32_t in_flight; /* reserved slots */
-    _Atomic uint32_t websockets;
-    _Atomic uint32_t abandoned; /* streams that we have ended and the worker has not */
-    _Atomic uint32_t failures;  /* of the worker itself, in a row */
+    bool ready_logged;           /* loop 0 */
+    _Atomic int state;           /* enum worker_state */
+    _Atomic uint32_t in_flight;  /* reserved slots */
+    _Atomic uint32_t long_lived; /* WebSockets, event streams, and what has run for 30 s */
+    _Atomic uint32_t abandoned;  /* streams that we have ended and the worker has not */
+    struct health health;
     _Atomic uint32_t ready_links, open_links;
     _Atomic bool lost, unresponsive, left_told;
     _Atomic bool start_failed; /* its app did not start, or not in time, or its warm-up failed */
@@ -87,6 +88,8 @@ const char *worker_state_name(enum worker_state state);
 const char *worker_condition(const struct worker *worker);
 /* Reserves one of its slots; false when all are taken or it is not READY. Any loop. */
 bool worker_reserve(struct worker *worker);
+/* The same, while fewer than `most` are taken. */
+bool worker_reserve_below(struct worker *worker, uint32_t most);
 /* Takes one whatever its state and its capacity: for a warm-up. */
 void worker_take_slot(struct worker *worker);
 /* Gives a reserved slot back; exactly once per reservation. */

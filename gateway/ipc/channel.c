@@ -273,6 +273,12 @@ struct channel_counts channel_counts(const struct channel *channel)
                                    .last_id = channel->last_id};
 }
 
+void channel_count_abandoned(struct channel *channel, _Atomic uint32_t *count)
+{
+    REQUIRE(channel->abandoned == NULL && stream_list_empty(&channel->streams));
+    channel->abandoned = count;
+}
+
 bool channel_is_ready(const struct channel *channel)
 {
     return channel->state == CHANNEL_READY;

@@ -66,6 +66,8 @@ struct channel_counts {
     uint32_t last_id;
 };
 struct channel_counts channel_counts(const struct channel *channel);
+/* Counts in `count`, which outlives the channel, its streams that the gateway has ended and whose DONE has not come. Once. */
+void channel_count_abandoned(struct channel *channel, _Atomic uint32_t *count);
 bool channel_is_ready(const struct channel *channel);
 /* Whether HELLO_ACK names these features (FRAME_FEATURE bits, ipc/frame.h). */
 bool channel_offers(const struct channel *channel, uint64_t features);

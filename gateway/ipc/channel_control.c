@@ -106,6 +106,7 @@ static void on_pong(struct channel *channel, const struct frame *frame)
     }
     channel->ping_open = false;
     channel->ping_told = false;
+    channel->pong_at = loop_now(channel->loop);
     channel->ops->on_lag(channel, channel->owner, loop_now(channel->loop) - channel->ping_at);
 }
 
@@ -240,19 +241,45 @@ static const char *why_late(const struct channel *channel)
                                  : "the process is stuck or stopped (the heartbeat stands)";
 }
 
-/* An unanswered PING this old: told once, until a PONG comes. */
+/* When an unanswered PING makes the worker unresponsive: unresponsive_after since it was last heard of, be it the PONG before. Thus a
+ * worker that stops right after a PONG is not given the pause between two PINGs on top. */
+static uint64_t lag_deadline(const struct channel *channel)
+{
+    const struct ipc_settings *settings = &channel->settings;
+    uint64_t since =
+        channel->ping_at > settings->ping_interval ? channel->ping_at - settings->ping_interval : 0;
+    uint64_t heard = channel->pong_at > since ? channel->pong_at : since;
+    uint64_t end = heard + settings->unresponsive_after;
+    uint64_t least = channel->ping_at + settings->unresponsive_after / 2;
+    return end > least ? end : least;
+}
+
+/* Told once, until a PONG comes. */
 static void check_lag(struct channel *channel)
 {
-    uint64_t waited = loop_now(channel->loop) - channel->ping_at;
+    uint64_t now = loop_now(channel->loop);
 
-    if (channel->ping_told || waited < channel->settings.unresponsive_after) {
+    if (channel->ping_told || now < lag_deadline(channel)) {
         return;
     }
     channel->ping_told = true;
     METRIC_INCREMENT(ipc_unresponsive);
     log_warning("ipc", "worker %d: link %u: no PONG for %" PRIu64 " ms: %s", (int)channel->pid,
-                channel->index, waited / CLOCK_NS_PER_MS, why_late(channel));
+                channel->index, (now - channel->ping_at) / CLOCK_NS_PER_MS, why_late(channel));
     channel->ops->on_lag(channel, channel->owner, UINT64_MAX);
+}
+
+/* The next look: ping_interval, or sooner when a PING will be too old then. */
+static uint64_t next_tick(const struct channel *channel)
+{
+    uint64_t now = loop_now(channel->loop);
+    uint64_t interval = channel->settings.ping_interval;
+    if (!channel->ping_open || channel->ping_told) {
+        return interval;
+    }
+    uint64_t deadline = lag_deadline(channel);
+    uint64_t left = deadline > now ? deadline - now : 0;
+    return left < interval ? left : interval;
 }
 
 void channel_on_tick(struct loop_timer *timer)
@@ -285,6 +312,6 @@ void channel_on_tick(struct loop_timer *timer)
     }
     channel->traffic = false;
     if (channel_is_open(channel)) {
-        set_tick(channel, channel->settings.ping_interval);
+        set_tick(channel, next_tick(channel));
     }
 }

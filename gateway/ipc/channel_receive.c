@@ -32,7 +32,9 @@ static void protocol_error(struct channel *channel, const char *text, const stru
 
 enum frame_error channel_refusal(enum error error, enum frame_error content)
 {
-    return error == ERROR_NO_MEMORY ? FRAME_ERROR_INTERNAL : content;
+    return error == ERROR_NO_MEMORY ? FRAME_ERROR_INTERNAL
+           : error == ERROR_LIMIT   ? FRAME_ERROR_OVERLOADED
+                                    : content;
 }
 
 bool channel_stream_wanted(const struct channel_stream *stream)

@@ -6,6 +6,8 @@
 #ifndef GATEWAY_IPC_CHANNEL_STATE_H
 #define GATEWAY_IPC_CHANNEL_STATE_H
 
+#include <stdatomic.h>
+
 #include "base/idmap.h"
 #include "base/list.h"
 #include "ipc/channel.h"
@@ -44,6 +46,8 @@ struct channel {
     struct channel_stream *sending; /* inside its on_sendable */
     uint32_t sending_room;
     unsigned attached;
+    _Atomic uint32_t *
+        abandoned; /* counted there: streams that we have ended and the worker has not; NULL: nowhere */
     uint32_t last_id;
     struct idmap conns; /* connection ids told by CONN; the value is the channel itself */
 
@@ -55,7 +59,7 @@ struct channel {
     bool pong_queued;
     bool ping_open, ping_told, beat_known; /* a PING is unanswered; its lateness was told */
     uint32_t pong_nonce, ping_nonce, beat; /* the heartbeat when the PING was made */
-    uint64_t ping_at;
+    uint64_t ping_at, pong_at; /* when PING was sent; when the last PONG came, 0: none yet */
 
     uint64_t flood_since, log_since, stats_at;
     unsigned flood_count, log_count;

@@ -256,7 +256,13 @@ void channel_stream_abort_body(struct channel_stream *stream)
 /* R60: the whole stream is over for us; its slot stays taken until DONE. */
 static void stream_end_gateway(struct channel_stream *stream)
 {
-    stream->gateway_ended = true;
+    if (!stream->gateway_ended) {
+        stream->gateway_ended = true;
+        METRIC_INCREMENT(ipc_streams_abandoned);
+        if (stream->channel->abandoned != NULL) {
+            atomic_fetch_add_explicit(stream->channel->abandoned, 1, memory_order_relaxed);
+        }
+    }
     stream_end_local(stream);
     if (window_list_linked(stream)) {
         window_list_remove(&stream->channel->windows, stream);
@@ -370,6 +376,12 @@ void channel_stream_close(struct channel_stream *stream)
         window_list_remove(&channel->windows, stream);
     }
     METRIC_DECREMENT(ipc_streams);
+    if (stream->gateway_ended) {
+        METRIC_DECREMENT(ipc_streams_abandoned);
+        if (channel->abandoned != NULL) {
+            atomic_fetch_sub_explicit(channel->abandoned, 1, memory_order_relaxed);
+        }
+    }
     loop_bury(channel->loop, &stream->grave, stream_free);
     if (stream_list_empty(&channel->streams) && channel_is_open(channel)) {
         loop_mark_dirty(channel->loop,

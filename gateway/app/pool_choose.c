@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which worker gets a request: the least loaded by a full scan, above 16 workers the better of two at random, so that many loops do
+ * not rush at the same one. Workers that failed again and again, or that are clogged with streams whose clients have gone, are a
+ * last resort; new ones are given more from second to second, while others are ready.
+ */
+#include "app/pool_choose.h"
+
+#include "base/hash.h"
+#include "ipc/frame.h"
+
+#define SCAN_MAX 16u
+#define DRAWS 8u
+
+bool pool_is_usable(const struct pool_link *link)
+{
+    const struct worker *worker = link->worker;
+    const struct app *app = worker->app;
+    return link->ready && worker_get_state(worker) == WORKER_READY &&
+           worker->slot == atomic_load_explicit(&app->deploy.serving, memory_order_acquire) &&
+           !atomic_load_explicit(&app->paused, memory_order_relaxed) &&
+           !atomic_load_explicit(&worker->unresponsive, memory_order_relaxed) &&
+           channel_can_open(link->channel);
+}
+
+static bool is_fit(const struct pool_link *link, uint64_t now)
+{
+    const struct worker *worker = link->worker;
+    return !health_is_ejected(&worker->health, now) &&
+           !health_is_clogged(atomic_load_explicit(&worker->abandoned, memory_order_relaxed),
+                              worker->capacity);
+}
+
+static bool is_new(const struct pool_link *link, uint64_t now)
+{
+    return health_is_ramping(atomic_load_explicit(&link->worker->ready_at, memory_order_relaxed),
+                             link->pool->app->settings->slow_start, now);
+}
+
+void pool_survey(struct pool *pool)
+{
+    uint64_t now = loop_now(pool->loop);
+    struct pool_survey survey = {.at = now};
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        if (!pool_is_usable(link)) {
+            continue;
+        }
+        bool fit = is_fit(link, now);
+        bool young = is_new(link, now);
+        survey.fit |= fit;
+        survey.steady |= fit && !young;
+        survey.changing |= !fit || young;
+    }
+    pool->survey = survey;
+}
+
+bool pool_suits(const struct pool_link *link, const struct pool_waiter *waiter)
+{
+    return !waiter->websocket ||
+           (channel_offers(link->channel, FRAME_FEATURE(websocket)) &&
+            atomic_load_explicit(&link->worker->long_lived, memory_order_relaxed) <
+                link->pool->app->settings->long_lived_max);
+}
+
+/* How many slots of the worker may be taken now. */
+static uint32_t allowed(const struct pool_link *link)
+{
+    const struct pool_survey *survey = &link->pool->survey;
+    const struct worker *worker = link->worker;
+    if (!pool_is_usable(link) || (survey->fit && !is_fit(link, survey->at))) {
+        return 0;
+    }
+    if (!survey->steady) {
+        return worker->capacity; /* all are new, or nobody else is there */
+    }
+    return health_ramp(worker->capacity,
+                       atomic_load_explicit(&worker->ready_at, memory_order_relaxed),
+                       link->pool->app->settings->slow_start, survey->at);
+}
+
+bool pool_has_room(const struct pool_link *link)
+{
+    /* Sequentially consistent: publish_oldest in pool.c says why. */
+    return atomic_load(&link->worker->in_flight) < allowed(link);
+}
+
+static bool can_serve(const struct pool_link *link, const struct pool_waiter *waiter)
+{
+    return link->worker->serial != waiter->avoid && pool_has_room(link) && pool_suits(link, waiter);
+}
+
+/* The least loaded of all; ties go to any of them. */
+static struct pool_link *scan(struct pool *pool, const struct pool_waiter *waiter)
+{
+    struct pool_link *best = NULL;
+    uint64_t best_load = 0;
+    uint32_t ties = 1;
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        if (!can_serve(link, waiter)) {
+            continue;
+        }
+        uint64_t load = worker_load(link->worker);
+        if (best == NULL || load < best_load) {
+            best = link;
+            best_load = load;
+            ties = 1;
+        } else if (load == best_load && random_cheap() % ++ties == 0) {
+            best = link;
+        }
+    }
+    return best;
+}
+
+/* The less loaded of two; NULL: a few draws did not find them. */
+static struct pool_link *draw(struct pool *pool, const struct pool_waiter *waiter)
+{
+    struct pool_link *first = NULL;
+    for (unsigned i = 0; i < DRAWS; i++) {
+        struct pool_link *link = pool->table[random_cheap() % pool->links.length];
+        if (link == first || !can_serve(link, waiter)) {
+            continue;
+        }
+        if (first != NULL) {
+            return worker_load(link->worker) < worker_load(first->worker) ? link : first;
+        }
+        first = link;
+    }
+    return NULL;
+}
+
+struct pool_link *pool_choose(struct pool *pool, const struct pool_waiter *waiter)
+{
+    for (;;) {
+        struct pool_link *link = pool->links.length > SCAN_MAX ? draw(pool, waiter) : NULL;
+        link = link != NULL ? link : scan(pool, waiter);
+        if (link == NULL || worker_reserve_below(link->worker, allowed(link))) {
+            return link;
+        }
+        /* Another loop took the last slot meanwhile: look again. */
+    }
+}
