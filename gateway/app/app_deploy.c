@@ -173,6 +173,12 @@ enum frame_error app_deploy_admit(struct app *app, struct slice generation, uint
                      : "is retired; gatewayctl deploy makes it welcome again");
         return FRAME_ERROR_RETIRED;
     }
+    if (error == ERROR_AGAIN) {
+        snprintf(text, size,
+                 "this generation was retired, but nobody of the current one has come back yet; "
+                 "dial again");
+        return FRAME_ERROR_OVERLOADED;
+    }
     if (error != ERROR_NONE) {
         snprintf(text, size, "workers of %d generations are connected already", DEPLOY_SLOTS);
         return FRAME_ERROR_FULL;

@@ -171,7 +171,7 @@ static struct generation *take_slot(struct deploy *deploy, struct slice name, ui
         memcpy(slot->name, name.data, length);
     }
     slot->name[length] = '\0';
-    slot->ordered = slot->unexplained = slot->proving = false;
+    slot->ordered = slot->unexplained = slot->proving = slot->restored = false;
     slot->crash_count = 0;
     slot->sequence = ++deploy->last_sequence;
     slot->workers = slot->alive = 0;
@@ -252,11 +252,28 @@ bool deploy_fall_back(struct deploy *deploy, uint32_t slot)
 
 /* --- news --------------------------------------------------------------------------------------------------------------- */
 
+/* What was sent away may try again. */
+static void welcome(struct deploy *deploy, struct generation *generation, uint64_t now)
+{
+    set_state(deploy, generation, GENERATION_CANDIDATE, now);
+    mem_free(generation->reason);
+    generation->reason = NULL;
+    generation->crash_count = 0;
+    generation->unexplained = generation->proving = generation->restored = false;
+    generation->sequence = ++deploy->last_sequence;
+}
+
 enum error deploy_admit(struct deploy *deploy, struct slice name, uint64_t now, uint32_t *ret_slot)
 {
     struct generation *generation = deploy_find(deploy, name);
     if (generation != NULL && is_sent_away(generation)) {
-        return ERROR_CLOSED;
+        if (!generation->restored || deploy_somebody_serves(deploy)) {
+            return ERROR_CLOSED;
+        }
+        if (now < deploy->patience_until) {
+            return ERROR_AGAIN;
+        }
+        welcome(deploy, generation, now); /* what was current then has not come back */
     }
     if (generation == NULL) {
         generation = take_slot(deploy, name, now);
@@ -399,9 +416,18 @@ static void review_probation(struct deploy *deploy, uint64_t now, uint64_t *next
     }
 }
 
+/* The current generation has come back: what was restored holds. */
+static void trust_restored(struct deploy *deploy)
+{
+    for (uint32_t i = 0; i < DEPLOY_SLOTS && deploy_somebody_serves(deploy); i++) {
+        deploy->slots[i].restored = false;
+    }
+}
+
 uint64_t deploy_review(struct deploy *deploy, uint64_t now)
 {
     uint64_t next;
+    trust_restored(deploy);
     do {
         next = UINT64_MAX;
         notice_fall_back(deploy, now);
@@ -443,11 +469,7 @@ enum error deploy_order(struct deploy *deploy, struct slice name, uint64_t now)
         }
         set_state(deploy, generation, GENERATION_CANDIDATE, now);
     } else if (is_sent_away(generation)) {
-        set_state(deploy, generation, GENERATION_CANDIDATE, now);
-        mem_free(generation->reason);
-        generation->reason = NULL;
-        generation->crash_count = 0;
-        generation->unexplained = generation->proving = false;
+        welcome(deploy, generation, now);
     }
     if (generation->state == GENERATION_CURRENT) {
         return ERROR_NONE;
@@ -519,6 +541,7 @@ enum error deploy_restore(struct deploy *deploy, enum generation_state state, st
         set_reason(generation, reason);
     }
     set_state(deploy, generation, state, now);
+    generation->restored = true;
     if (state == GENERATION_CURRENT) {
         atomic_store(&deploy->serving, slot_of(deploy, generation));
         deploy->patience_until = now + PATIENCE;

@@ -37,6 +37,7 @@ struct generation {
     enum generation_state state; /* only deploy.c's set_state writes it */
     bool ordered;                /* gatewayctl deploy asked for it */
     bool proving;                /* a candidate that had min_ready ready: it may not lose any */
+    bool restored;               /* known from before the start; whether that still holds is not sure */
     bool unexplained;            /* failed; why, the next deploy_gone says */
     uint64_t sequence;           /* greater: wanted later */
     uint64_t since;              /* when it came into its state */
@@ -87,7 +88,8 @@ void deploy_init(struct deploy *deploy, const struct deploy_settings *settings,
 void deploy_done(struct deploy *deploy);
 
 /* A worker of this generation has come: the slot that it counts for. ERROR_CLOSED: it is retired or failed, and is to be sent away.
- * ERROR_LIMIT: DEPLOY_SLOTS generations have workers. */
+ * ERROR_AGAIN: so it was before the start, and nobody of the current one is there yet: it may ask again. ERROR_LIMIT: DEPLOY_SLOTS
+ * generations have workers. */
 enum error deploy_admit(struct deploy *deploy, struct slice name, uint64_t now,
                         uint32_t *ret_slot) MUST_CHECK;
 /* A worker has gone; `text` says why, empty: nothing known. */
