@@ -77,9 +77,9 @@ class Slot:
         """Whether a ready worker is in it."""
         return self.child is not None and self.child.state is State.READY
 
-    def next_pause(self) -> float:
+    def next_pause(self, longest: float = BACKOFF_LAST) -> float:
         """How long to wait this time; longer each time, and not in step with other slots."""
-        pause = min(BACKOFF_LAST, BACKOFF_FIRST * 2.0**self.crashes)
+        pause = min(longest, BACKOFF_FIRST * 2.0**self.crashes)
         self.crashes = min(self.crashes + 1, 16)
         return random.uniform(pause / 2, pause)
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from . import logs
-from .children import BACKOFF_FIRST, Child, Children, Replacing, Slot, State, describe
+from .children import BACKOFF_FIRST, BACKOFF_LAST, Child, Children, Replacing, Slot, State, describe
 from .config import ConfigError, Settings
 from .notify import Notifier
 from .pidfile import write_pid_file
@@ -32,6 +32,8 @@ EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_APP, EXIT_RETIRED = range(5)
 
 # A worker that served so long was no part of a series of crashes.
 STEADY = 10.0
+# The longest pause after a worker that could be started: who dies of requests is needed back soon.
+BACKOFF_SERVED = 1.0
 # So many failed starts in a row, with nobody serving, and the supervisor gives up.
 FAILED_STARTS = 5
 # What a start may take beyond --startup-timeout: the interpreter, and finding the gateway.
@@ -307,12 +309,14 @@ class Supervisor:
         self._log.log(level, "worker %d %s%s", child.pid, describe(code), why)
         if slot.child is not None:
             return
-        if child.ready_at is None:
+        if child.ready_at is not None:
+            if time.monotonic() - child.ready_at >= STEADY:
+                slot.crashes = 0
+            self._restart_later(slot, BACKOFF_SERVED)
+        elif code == -signal.SIGKILL and not child.aborted:  # by somebody else: no word on the app
+            self._restart_later(slot, BACKOFF_SERVED)
+        else:
             self._start_failed(slot, code)
-            return
-        if time.monotonic() - child.ready_at >= STEADY:
-            slot.crashes = 0
-        self._restart_later(slot)
 
     def _on_awaited_exit(self, child: Child, code: int) -> None:
         """Take the end of a worker that was told to go, or of any in a stop."""
@@ -323,8 +327,8 @@ class Supervisor:
         if not clean and self._stops and self._code == EXIT_OK:
             self._code = EXIT_FAILURE
 
-    def _restart_later(self, slot: Slot) -> None:
-        pause = slot.next_pause()
+    def _restart_later(self, slot: Slot, longest: float = BACKOFF_LAST) -> None:
+        pause = slot.next_pause(longest)
         slot.restart_at = time.monotonic() + pause
         self._log.info("a new worker starts in %.1f s", pause)
 
