@@ -375,6 +375,9 @@ static void server_done(struct server *server)
     for (unsigned i = 0; server->loops != NULL && i < server->loop_count; i++) {
         server_loop_join(&server->loops[i]);
     }
+    if (!apps_stop_files(server->apps)) {
+        server_give_up("reading a file hangs");
+    }
     /* Loops first: mail that was never delivered may point into the apps. */
     for (unsigned i = 0; server->loops != NULL && i < server->loop_count; i++) {
         server_loop_done(&server->loops[i]);

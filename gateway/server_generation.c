@@ -39,6 +39,7 @@ static void fill_apps(struct server_generation *generation)
         .ipc = &config->ipc,
         .http = &config->http,
         .ws = &config->ws,
+        .file_threads = config->gateway.file_threads,
         .server_cert_pem =
             generation->tls != NULL ? tls_context_default_pem(generation->tls) : SLICE(""),
         .proxy_headers = config->proxy_headers,

@@ -126,6 +126,8 @@ void server_order_all(struct server *server, enum server_order order);
 void server_order_apply(struct server *server, void (*change)(struct server *server));
 /* For loops, under SERVER_ORDER_APPLY: stands still until the change is made. */
 void server_park(struct server *server);
+/* Ends the process at once with an error: nothing can be taken apart in order any more. */
+_Noreturn void server_give_up(const char *why);
 /* Wakes the main thread. Any thread. */
 void server_wake(struct server *server);
 

@@ -14,8 +14,7 @@
  * alive. */
 #define ANSWER_TIMEOUT_S 10
 
-/* After this nothing can be taken apart in order any more. */
-_Noreturn static void give_up(const char *why)
+_Noreturn void server_give_up(const char *why)
 {
     log_error("server", "%s: ending without clean-up", why);
     log_stop();
@@ -46,13 +45,13 @@ static void await_answers(struct server *server)
     while (atomic_load(&server->unanswered) > 0) {
         struct pollfd answer = {.fd = server->answer_fd, .events = POLLIN};
         if (clock_now() > deadline) {
-            give_up("a loop does not answer");
+            server_give_up("a loop does not answer");
         }
         (void)poll(&answer, 1, 1000);
         ssize_t got = read(server->answer_fd, &count, sizeof(count));
         (void)got;
         if (atomic_load(&server->thread_failed)) {
-            give_up("out of memory while a loop started");
+            server_give_up("out of memory while a loop started");
         }
     }
     for (int i = 0; i < CONTROL_WISHES; i++) {
@@ -80,7 +79,7 @@ void server_order_apply(struct server *server, void (*change)(struct server *ser
     while (server->parked < server->loop_count) {
         if (pthread_cond_timedwait(&server->parked_changed, &server->park_lock, &deadline) ==
             ETIMEDOUT) {
-            give_up("a loop does not answer");
+            server_give_up("a loop does not answer");
         }
     }
     change(server);

@@ -15,9 +15,12 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "ipc/frame.h"
+#include "loop/file_pool.h"
 
 #define APP_MAGIC UINT32_C(0x41505021)
 #define APPS_MAGIC UINT32_C(0x41505053)
+/* How long the end waits for a read that hangs in a file system. */
+#define FILES_STOP_TIMEOUT (2 * CLOCK_NS_PER_S)
 
 /* --- the registry (loop 0) ---------------------------------------------------------------------------------------------- */
 
@@ -269,7 +272,8 @@ struct apps *apps_new(const struct apps_settings *settings, struct loop **loops,
     random_bytes(apps->gateway_instance, sizeof apps->gateway_instance);
     apps->apps = mem_calloc(settings->app_count, sizeof apps->apps[0]);
     apps->app_loops = mem_calloc(loop_count, sizeof apps->app_loops[0]);
-    bool failed = apps->apps == NULL || apps->app_loops == NULL;
+    apps->files = file_pool_new(settings->file_threads > 0 ? settings->file_threads : 1);
+    bool failed = apps->apps == NULL || apps->app_loops == NULL || apps->files == NULL;
     for (unsigned i = 0; i < loop_count && !failed; i++) {
         failed = init_app_loop(apps, i) != ERROR_NONE;
     }
@@ -335,6 +339,11 @@ void apps_stop_loop(struct apps *apps, unsigned loop_index)
     }
 }
 
+bool apps_stop_files(struct apps *apps)
+{
+    return apps == NULL || file_pool_stop(apps->files, FILES_STOP_TIMEOUT);
+}
+
 void apps_free(struct apps *apps)
 {
     if (apps == NULL) {
@@ -356,6 +365,7 @@ void apps_free(struct apps *apps)
     }
     mem_free(apps->app_loops);
     mem_free(apps->apps);
+    file_pool_free(apps->files);
     apps->magic = MAGIC_FREED;
     mem_free(apps);
 }

@@ -17,6 +17,7 @@
 #include "http/conn.h"
 
 struct apps;
+struct file_pool;
 struct forward_ws_list;
 struct pool;
 struct pool_list;
@@ -54,6 +55,7 @@ struct app {
     struct loop_timer deploy_timer, pause_timer; /* loop 0 */
     _Atomic uint64_t resumed_at; /* who waited then has queue_timeout from then on */
     _Atomic uint32_t waiting;    /* queued requests, all loops */
+    _Atomic uint32_t open_files; /* being sent for workers */
     uint32_t serving_known;      /* loop 0: the slot that serves, as of the last review */
     _Atomic bool review_posted;
     _Atomic bool paused; /* gatewayctl pause: nobody is placed */
@@ -100,6 +102,7 @@ struct apps {
     struct app_loop *app_loops;
     struct app **apps;       /* settings->app_count, in their order */
     struct app_list retired; /* no longer configured, but not done yet */
+    struct file_pool *files; /* reads what blocks */
     uint8_t gateway_instance[16];
     _Atomic uint32_t links;
     bool draining;
@@ -116,6 +119,8 @@ void apps_drain_loop(struct apps *apps, unsigned loop_index);
 /* Stops accepting workers and closes every link (channel GOAWAY is not waited for: clients are gone by then). Called in each
  * loop's thread with its index; loop 0 also stops the acceptors. Memory goes by apps_free when all loops have ended. */
 void apps_stop_loop(struct apps *apps, unsigned loop_index);
+/* Ends the file threads, when no loop runs any more and before they are freed. False: one hangs, and neither loops nor apps may be freed. */
+bool apps_stop_files(struct apps *apps);
 void apps_free(struct apps *apps);
 
 /* For app_reload.c: one app with its pools, in no list yet, and its end. NULL: no memory. */

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "loop/file_pool.h"
 
 struct apps_change {
     struct apps *apps;
@@ -124,6 +125,7 @@ void apps_commit(struct apps_change *change)
     mem_free(apps->apps);
     apps->apps = change->list;
     apps->settings = settings;
+    file_pool_limit(apps->files, settings->file_threads > 0 ? settings->file_threads : 1);
     for (unsigned k = 0; k < apps->loop_count; k++) {
         apps->app_loops[k].settings = settings;
     }
@@ -189,7 +191,9 @@ static void sweep(struct app *app, unsigned loop_index, uint64_t deadline)
     if (retirement->since < deadline) {
         pool_stop(pool);
     }
-    if (pool_retire(pool) && (loop_index != 0 || worker_list_empty(&app->workers))) {
+    bool last_used =
+        loop_index != 0 || (worker_list_empty(&app->workers) && atomic_load(&app->open_files) == 0);
+    if (pool_retire(pool) && last_used) {
         atomic_fetch_sub(&retirement->busy_loops, 1);
     }
 }

@@ -28,6 +28,7 @@ struct apps_settings {
     const struct ipc_settings *ipc;
     const struct http_settings *http;
     const struct ws_settings *ws; /* NULL: no WebSockets */
+    unsigned file_threads;        /* at most; 0: 1 */
     struct slice server_cert_pem; /* of the default certificate; empty: none */
     struct proxy_headers_settings proxy_headers;
     /* Whether an address as text belongs to a trusted proxy ([proxy_headers] trusted). */

@@ -5,6 +5,7 @@
  */
 #include "app/forward.h"
 
+#include "app/forward_file.h"
 #include "app/forward_ws.h"
 #include "app/head_wire.h"
 #include "app/proxy_headers.h"
@@ -41,6 +42,7 @@ void forward_over(struct forward *forward)
     if (forward->phase == FORWARD_WAITING && pool_waiter_list_linked(&forward->waiter)) {
         pool_cancel(&forward->waiter);
     }
+    forward_file_drop(forward);
     if (forward->stream != NULL) {
         channel_stream_detach(forward->stream);
         forward->stream = NULL;
@@ -103,8 +105,9 @@ static void on_timer(struct loop_timer *timer)
     struct forward *forward = LIST_CONTAINER(timer, struct forward, timer);
     REQUIRE_OBJECT(forward, FORWARD_MAGIC);
     enum end_reason reason;
-    if (forward->phase == FORWARD_ANSWERED && forward->exchange->response_body.size > 0) {
-        /* It is the client that is slow (limits.write_stall): the app may be waiting for it. */
+    if (forward->phase == FORWARD_ANSWERED &&
+        (forward->exchange->response_body.size > 0 || forward->file != NULL)) {
+        /* It is the client that is slow (limits.write_stall), or the disk: the app may be waiting for it. */
         forward->last_data_at = loop_now(forward->app_loop->loop);
     }
     if (next_deadline(forward, &reason) > loop_now(forward->app_loop->loop)) {
@@ -392,6 +395,8 @@ void forward_released(struct forward *forward, size_t length)
     REQUIRE_OBJECT(forward, FORWARD_MAGIC);
     if (forward->ws != NULL && forward->ws->accepted) {
         forward_ws_released(forward, length);
+    } else if (forward->file != NULL) {
+        forward_file_released(forward, length);
     } else if (forward->stream != NULL) {
         channel_stream_release(forward->stream, (uint32_t)length);
     }
@@ -409,6 +414,11 @@ void forward_client_gone(struct forward *forward, bool half_closed)
         }
         return;
     }
+    if (forward_file_is_rest(forward) && forward_file_is_sent(forward)) {
+        forward_finish(forward); /* the client has it all; only FILE_DONE was still to be said */
+        return;
+    }
+    forward_file_drop(forward);
     if (forward->stream != NULL) {
         channel_stream_disconnect(forward->stream, FRAME_ERROR_CLIENT_GONE);
     }

@@ -25,6 +25,7 @@ struct forward {
     struct exchange *exchange;
     const struct route_settings *route; /* NULL: none */
     struct forward_ws *ws;              /* NULL: an HTTP request */
+    struct forward_file *file;          /* that is being sent for the worker; NULL: none */
     struct pool_waiter waiter;
     struct pool_link *link; /* while a stream is open */
     struct channel_stream *stream;
@@ -58,6 +59,8 @@ void forward_confirmed(struct forward *forward);
 void forward_fail(struct forward *forward, enum end_reason reason, const char *text);
 /* Lets the stream go without a word to the exchange (it was already told). */
 void forward_over(struct forward *forward);
+/* The response is complete for the exchange: both sides let go; the worker's slot stays taken until DONE. */
+void forward_finish(struct forward *forward);
 /* A lost or refusing worker: places the request again where the retry table allows it, otherwise fails it. */
 void forward_lost(struct forward *forward, const struct channel_gone *gone);
 /* The worker's answer cannot be sent, for this error: 502 or a cut; returns the error, with which the stream is reset. */

@@ -4,6 +4,7 @@
  */
 #include "app/forward.h"
 
+#include "app/forward_file.h"
 #include "app/forward_ws.h"
 #include "app/head_wire.h"
 #include "app/pool_links.h"
@@ -82,11 +83,10 @@ static enum error no_memory(struct forward *forward)
     return ERROR_NO_MEMORY;
 }
 
-/* The response is complete for the exchange: both sides let go; the slot stays taken until DONE. */
-static void finish(struct forward *forward)
+void forward_finish(struct forward *forward)
 {
     struct exchange *exchange = forward->exchange;
-    if (!forward->end_sent) {
+    if (forward->stream != NULL && !forward->end_sent) {
         channel_stream_abort_body(forward->stream);
     }
     health_succeeded(&forward->link->worker->health);
@@ -175,7 +175,7 @@ static enum error on_head(void *user, unsigned status, struct slice bytes, bool 
         return respond_error_of(forward, error);
     }
     if (end) {
-        finish(forward);
+        forward_finish(forward);
     } else if (forward->settings->http->response_idle != 0) {
         forward_set_timer(forward);
     }
@@ -202,7 +202,7 @@ static enum error on_data(void *user, struct slice data, bool end)
         return respond_error_of(forward, error);
     }
     if (end) {
-        finish(forward);
+        forward_finish(forward);
     }
     return ERROR_NONE;
 }
@@ -228,7 +228,7 @@ static enum error on_trailers(void *user, struct slice bytes)
     if (error != ERROR_NONE) {
         return respond_error_of(forward, error);
     }
-    finish(forward);
+    forward_finish(forward);
     return ERROR_NONE;
 }
 
@@ -301,6 +301,9 @@ static void on_gone(void *user, const struct channel_gone *gone)
         forward_ws_gone(forward, gone);
         return;
     }
+    if (forward_file_is_rest(forward)) { /* the response needs the worker no more (SPEC R111) */
+        return;
+    }
     if (gone->end != CHANNEL_END_RESET) {
         forward_lost(forward, gone);
         return;
@@ -329,6 +332,7 @@ const struct channel_user_ops forward_stream_ops = {
     .on_accept = forward_ws_on_accept,
     .on_message = forward_ws_on_message,
     .on_close = forward_ws_on_close,
+    .on_file = forward_file_on_file,
     .on_sendable = on_sendable,
     .on_credit = on_credit,
     .on_gone = on_gone,

@@ -420,6 +420,9 @@ void pool_attach(struct pool *pool, struct pool_link *link)
     if (link->settings->ws != NULL) {
         ack.features = incoming->hello.features & FRAME_FEATURE(websocket);
     }
+    if (pool->app->settings->max_open_files > 0) {
+        ack.features |= incoming->hello.features & FRAME_FEATURE(files);
+    }
     memcpy(ack.gateway_instance, apps->gateway_instance, sizeof ack.gateway_instance);
     if (make_room(pool) == ERROR_NONE) {
         link->channel =

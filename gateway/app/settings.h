@@ -25,6 +25,7 @@ struct app_settings {
     uint64_t queue_timeout;
     uint64_t pause_timeout;
     enum app_retry retry;
+    uint32_t max_open_files; /* descriptors of workers' files at once; 0: none are taken */
     uint32_t long_lived_max; /* WebSockets of one worker */
     uint64_t
         ws_on_drain; /* how long WebSockets of a worker that goes away are kept; 0: closed at once */

@@ -36,6 +36,7 @@ struct gateway_settings {
     unsigned max_connections;        /* 0: "auto" (config_max_connections) */
     unsigned max_connections_per_ip; /* 0: off */
     unsigned max_handshakes;
+    unsigned file_threads;
     uint64_t handshake_timeout;
     uint64_t buffer_memory; /* bytes; 0: "auto" (config_buffer_memory) */
     uint64_t drain_timeout;

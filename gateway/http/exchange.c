@@ -11,16 +11,13 @@
 #include "base/metrics.h"
 #include "http/access_log.h"
 #include "http/conn.h"
+#include "http/exchange_body.h"
 #include "http/respond.h"
 
-#define EXCHANGE_MAGIC UINT32_C(0x45584348)
 #define EXCHANGE_ARENA_BLOCK 2048
 #define LOG_LINES_PER_SECOND 10
-/* How many body bytes of an app are swallowed after a body-less response before the app is told that nobody reads. */
-#define SWALLOW_MAX (UINT64_C(1) << 20)
 
-/* Brings buffered_bytes up to what both queues hold now; after each change of one of them. */
-static void count_buffered(struct exchange *exchange)
+void exchange_count_buffered(struct exchange *exchange)
 {
     size_t held = exchange->request_body.size + exchange->response_body.size;
     if (held != exchange->buffered) {
@@ -35,7 +32,7 @@ static void exchange_free(struct loop_grave *grave)
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
     byteq_done(&exchange->request_body);
     byteq_done(&exchange->response_body);
-    count_buffered(exchange);
+    exchange_count_buffered(exchange);
     arena_done(&exchange->arena);
     exchange->magic = MAGIC_FREED;
     METRIC_DECREMENT(exchanges);
@@ -213,7 +210,7 @@ enum error exchange_request_body(struct exchange *exchange, const void *data, si
         exchange_client_fail(exchange, END_NO_MEMORY, SLICE("request body"));
         return error;
     }
-    count_buffered(exchange);
+    exchange_count_buffered(exchange);
     if (exchange->worker_half != NULL) {
         exchange->handler->on_body(exchange);
     }
@@ -249,7 +246,7 @@ void exchange_response_sent(struct exchange *exchange, size_t length)
         byteq_mark_sent(body, length - given);
     }
     byteq_mark_acked(body, length);
-    count_buffered(exchange);
+    exchange_count_buffered(exchange);
     exchange->response_bytes += length;
     if (exchange->worker_half != NULL) {
         exchange->handler->on_released(exchange, length);
@@ -315,7 +312,7 @@ void exchange_client_detach(struct exchange *exchange, enum end_reason reason)
     }
     exchange->conn = NULL;
     byteq_done(&exchange->response_body);
-    count_buffered(exchange);
+    exchange_count_buffered(exchange);
     bury_when_alone(exchange);
 }
 
@@ -412,48 +409,6 @@ enum error exchange_accept_websocket(struct exchange *exchange, const struct res
     return exchange->conn->ops->send_head(exchange, &exchange->response, false);
 }
 
-/* Whether the app itself said that there is no body, by content-length: 0, where the response could have one (SPEC R54). */
-static bool promised_nothing(const struct exchange *exchange)
-{
-    return exchange->response.content_length == 0 && exchange->response.status != 304 &&
-           !slice_equal(exchange->request.method, SLICE("HEAD"));
-}
-
-enum error exchange_respond_body(struct exchange *exchange, const void *data, size_t length)
-{
-    REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
-    bool bodyless =
-        exchange->response_state == RESPONSE_ENDED || exchange->response_state == RESPONSE_FINISHED;
-    if (bodyless && length > 0 && promised_nothing(exchange)) {
-        return ERROR_INVALID;
-    }
-    if (bodyless) {
-        exchange->response_swallowed += length;
-        if (exchange->response_swallowed > SWALLOW_MAX) {
-            return ERROR_CLOSED;
-        }
-        if (exchange->worker_half != NULL && length > 0) {
-            exchange->handler->on_released(exchange, length);
-        }
-        return ERROR_NONE;
-    }
-    if (exchange->conn == NULL || exchange->response_state != RESPONSE_STARTED) {
-        return ERROR_CLOSED;
-    }
-    if (exchange->response_framing == BODY_LENGTH) {
-        if (length > (uint64_t)exchange->response_left) {
-            return ERROR_INVALID;
-        }
-        exchange->response_left -= (int64_t)length;
-    }
-    enum error error = byteq_append(&exchange->response_body, data, length);
-    if (error == ERROR_NONE) {
-        count_buffered(exchange);
-        exchange->conn->ops->resume_body(exchange);
-    }
-    return error;
-}
-
 enum error exchange_respond_end(struct exchange *exchange, struct field *trailers, size_t count)
 {
     REQUIRE_OBJECT(exchange, EXCHANGE_MAGIC);
@@ -490,7 +445,7 @@ void exchange_request_forget(struct exchange *exchange)
 {
     struct byteq *body = &exchange->request_body;
     byteq_mark_acked(body, body->size - body->unsent);
-    count_buffered(exchange);
+    exchange_count_buffered(exchange);
 }
 
 void exchange_request_drop(struct exchange *exchange)
@@ -502,7 +457,7 @@ void exchange_request_drop(struct exchange *exchange)
     size_t unsent = exchange->request_body.unsent;
     exchange->request_body_dropped = true;
     byteq_done(&exchange->request_body);
-    count_buffered(exchange);
+    exchange_count_buffered(exchange);
     if (exchange->request_end) {
         return;
     }

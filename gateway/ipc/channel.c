@@ -128,6 +128,7 @@ struct channel *channel_new(struct loop *loop, struct ipc_link *link, const stru
         channel_dispose(channel);
         return NULL;
     }
+    channel->link.takes_files = channel_offers(channel, FRAME_FEATURE(files));
     METRIC_INCREMENT(ipc_links);
     loop_mark_dirty(loop, &channel->dirty);
     return channel;

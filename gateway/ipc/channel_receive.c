@@ -148,8 +148,7 @@ static void on_response(struct channel_stream *stream, const struct frame *frame
     }
 }
 
-/* R50, R51: what DATA and TRAILERS need before them. */
-static bool body_in_order(struct channel_stream *stream, const struct frame *frame)
+bool channel_body_in_order(struct channel_stream *stream, const struct frame *frame)
 {
     if (stream->remote_ended) {
         protocol_error(stream->channel, "body or trailers after the worker's side has ended",
@@ -160,6 +159,10 @@ static bool body_in_order(struct channel_stream *stream, const struct frame *fra
         protocol_error(stream->channel, "body or trailers before the final RESPONSE", frame);
         return false;
     }
+    if (stream->file_pending) {
+        protocol_error(stream->channel, "body or trailers before FILE_DONE", frame);
+        return false;
+    }
     return true;
 }
 
@@ -167,7 +170,8 @@ static void on_data(struct channel_stream *stream, const struct frame *frame)
 {
     bool end = (frame->flags & FRAME_FLAG_END_STREAM) != 0;
 
-    if (!body_in_order(stream, frame) || !channel_stream_pay(stream, frame, frame->length)) {
+    if (!channel_body_in_order(stream, frame) ||
+        !channel_stream_pay(stream, frame, frame->length)) {
         return;
     }
     stream->remote_ended = end;
@@ -176,7 +180,7 @@ static void on_data(struct channel_stream *stream, const struct frame *frame)
 
 static void on_trailers(struct channel_stream *stream, const struct frame *frame)
 {
-    if (!body_in_order(stream, frame)) {
+    if (!channel_body_in_order(stream, frame)) {
         return;
     }
     stream->remote_ended = true;
@@ -257,6 +261,9 @@ static void on_stream_frame(struct channel_stream *stream, const struct frame *f
     case FRAME_TRAILERS:
         on_trailers(stream, frame);
         break;
+    case FRAME_FILE:
+        channel_on_file(stream, frame);
+        break;
     case FRAME_WS_ACCEPT:
     case FRAME_WS_MSG:
     case FRAME_WS_CLOSE:
@@ -287,7 +294,7 @@ static void on_stream_frame(struct channel_stream *stream, const struct frame *f
 static uint64_t feature_of(unsigned type)
 {
     switch (type) {
-    case FRAME_FILE: /* HELLO_ACK does not offer it yet; this is the place where it joins */
+    case FRAME_FILE:
         return FRAME_FEATURE(files);
     case FRAME_WS_ACCEPT:
     case FRAME_WS_MSG:
@@ -323,10 +330,15 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     if (stream == NULL) { /* R21 */
         METRIC_INCREMENT(ipc_late_frames);
         channel_no_effect(channel);
+        if (frame->type == FRAME_FILE) {
+            channel_drop_file(channel);
+        }
         return;
     }
     on_stream_frame(stream, frame);
 }
+
+static const char no_frame_for_it[] = "a descriptor that no frame announced";
 
 /* --- reading --------------------------------------------------------------------------------------------------------------- */
 
@@ -341,6 +353,10 @@ static void read_frames(struct channel *channel)
             on_frame(channel, &frame);
             break;
         case FRAME_NEXT_MORE:
+            if (link_has_stray_file(&channel->link)) { /* R5 */
+                METRIC_INCREMENT(ipc_descriptors_refused);
+                protocol_error(channel, no_frame_for_it, NULL);
+            }
             return;
         case FRAME_NEXT_BAD:
             channel_violation(channel, violation.code, violation.text, &frame);
@@ -378,8 +394,7 @@ static void channel_read(struct channel *channel)
     case ERROR_AGAIN:
         return;
     case ERROR_PROTOCOL: /* R5 */
-        channel_violation(channel, FRAME_ERROR_PROTOCOL, "a descriptor that no frame announced",
-                          NULL);
+        protocol_error(channel, no_frame_for_it, NULL);
         return;
     default:
         read_ended(channel, error, saved_errno);

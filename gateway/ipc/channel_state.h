@@ -109,6 +109,8 @@ void channel_stream_discard(struct channel_stream *stream, uint32_t length);
 bool channel_stream_pay(struct channel_stream *stream, const struct frame *frame, uint32_t payload);
 /* Whether the user still wants to hear of this stream. */
 bool channel_stream_wanted(const struct channel_stream *stream);
+/* R50, R51, R99: whether a frame of the body may come now. False: the link ends. */
+bool channel_body_in_order(struct channel_stream *stream, const struct frame *frame);
 /* Which code tells the worker that the user refused what it sent (R38, R54). */
 enum frame_error channel_refusal(enum error error, enum frame_error content);
 void channel_on_io(struct loop_io *io, unsigned events);
@@ -118,6 +120,12 @@ void channel_no_effect(struct channel *channel);
 /* channel_websocket.c */
 /* WS_ACCEPT, WS_MSG, WS_CLOSE. */
 void channel_on_websocket(struct channel_stream *stream, const struct frame *frame);
+
+/* channel_file.c */
+/* FILE with the descriptor that came along. */
+void channel_on_file(struct channel_stream *stream, const struct frame *frame);
+/* FILE on a closed stream (SPEC R21). */
+void channel_drop_file(struct channel *channel);
 
 /* channel_control.c */
 void channel_on_control(struct channel *channel, const struct frame *frame);

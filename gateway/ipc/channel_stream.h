@@ -55,6 +55,10 @@ struct channel_user_ops {
     enum error (*on_message)(void *user, struct slice data, bool text, bool more);
     /* WS_CLOSE: the worker's side has ended; code and reason are not judged yet (SPEC R87). Error: as on_message. */
     enum error (*on_close)(void *user, unsigned code, struct slice reason);
+    /* FILE: `count` bytes of a regular file from `offset` on, which are there now, are body; `end` ends the response. NONE: the descriptor is
+     * the user's, who says channel_stream_file_done later. Otherwise it stays the channel's. LIMIT: there is no room for it (SPEC
+     * R110). Other errors: as on_data. */
+    enum error (*on_file)(void *user, int fd, uint64_t offset, uint64_t count, bool end);
     /* In the link's flush, after channel_stream_want_send: the link can take up to `room` body bytes of this stream now (credit and
      * slice already applied); the user calls channel_stream_send with at most that much. `room` 0: only the
      * end fits. A user that fills the room is asked again by itself; one that sends less must say want_send when there is more. */
@@ -98,6 +102,8 @@ void channel_stream_close_websocket(struct channel_stream *stream, unsigned code
 uint32_t channel_stream_credit(const struct channel_stream *stream);
 /* Response bytes have left for the client: the worker gets credit back (WINDOW at half a window, or when it stands at zero). */
 void channel_stream_release(struct channel_stream *stream, uint32_t length);
+/* The last byte of the FILE has left for the client (SPEC R99). */
+void channel_stream_file_done(struct channel_stream *stream);
 /* Ends the request body only (early response): RESET(BODY_ABORTED). */
 void channel_stream_abort_body(struct channel_stream *stream);
 /* Tells the worker that the client half-closed (FRAME_ERROR_CLIENT_EOF; goes out behind our end of the body, SPEC R63) or is gone

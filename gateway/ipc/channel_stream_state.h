@@ -34,6 +34,7 @@ struct channel_stream {
     bool worker_spoke;         /* any frame has come on it */
     bool head_seen;            /* final RESPONSE */
     bool remote_ended;         /* END_STREAM, RESET or WS_CLOSE has come */
+    bool file_pending;         /* FILE has come and FILE_DONE was not sent */
     bool websocket, accepted;  /* kind 1; WS_ACCEPT has come */
     bool in_message, text;     /* a WS_MSG with MORE came last; its TEXT flag */
     struct loop_grave grave;

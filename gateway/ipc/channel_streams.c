@@ -341,7 +341,7 @@ void channel_stream_fail(struct channel_stream *stream, enum frame_error code)
         stream_forget_user(stream);
     }
     /* When its side has ended there is nothing left to stop (R54), and what it holds of credit does not matter any more. */
-    if (!stream->remote_ended) {
+    if (!stream->remote_ended || stream->file_pending) { /* R100: it waits for FILE_DONE */
         stream_send_reset(stream, code);
     }
 }
@@ -352,6 +352,9 @@ void channel_stream_detach(struct channel_stream *stream)
     stream_forget_user(stream);
     /* The app's send() must not hang on bytes that nobody will take. */
     channel_stream_discard(stream, stream->in.held);
+    if (stream->file_pending) {
+        channel_stream_file_done(stream);
+    }
 }
 
 void channel_stream_tell(struct channel_stream *stream, const struct channel_gone *gone)

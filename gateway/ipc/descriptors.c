@@ -20,6 +20,23 @@ static void close_all(const struct cmsghdr *c)
     }
 }
 
+int ipc_take_descriptor(struct msghdr *message)
+{
+    struct cmsghdr *c = CMSG_FIRSTHDR(message);
+    bool cut = (message->msg_flags & MSG_CTRUNC) != 0;
+    int fd;
+
+    if (c == NULL) { /* cut without a header: not even the first one could be made */
+        return cut ? IPC_DESCRIPTOR_LOST : IPC_DESCRIPTOR_NONE;
+    }
+    if (cut || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+        c->cmsg_len != CMSG_LEN(sizeof(int)) || CMSG_NXTHDR(message, c) != NULL) {
+        return ipc_close_descriptors(message) ? IPC_DESCRIPTOR_MANY : IPC_DESCRIPTOR_NONE;
+    }
+    memcpy(&fd, CMSG_DATA(c), sizeof(int));
+    return fd;
+}
+
 bool ipc_close_descriptors(struct msghdr *message)
 {
     bool any = (message->msg_flags & MSG_CTRUNC) != 0;

@@ -451,3 +451,8 @@ bool frame_reader_partial(const struct frame_reader *reader)
 {
     return reader->tail_length > 0 && !reader->tail_given;
 }
+
+bool frame_reader_may_hold(const struct frame_reader *reader, unsigned type)
+{
+    return frame_reader_partial(reader) && (reader->tail_length < 5 || reader->tail[4] == type);
+}

@@ -110,6 +110,8 @@ void frame_reader_filled(struct frame_reader *reader, size_t length);
 void frame_reader_feed(struct frame_reader *reader, const void *data, size_t length);
 enum frame_next frame_reader_next(struct frame_reader *reader, struct frame *ret_frame,
                                   struct frame_violation *ret_violation) MUST_CHECK;
+/* Whether part of a frame is held that is of this type, or has not shown its type yet. */
+bool frame_reader_may_hold(const struct frame_reader *reader, unsigned type);
 /* Whether part of a frame is held: the end of the stream would cut it (SPEC R2). */
 bool frame_reader_partial(const struct frame_reader *reader);
 

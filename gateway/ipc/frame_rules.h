@@ -50,7 +50,7 @@ enum frame_on { FRAME_ON_NONE, FRAME_ON_OPEN, FRAME_ON_DROP, FRAME_ON_ERROR };
     X(DISCONNECT, GATEWAY, ID, 0, 0, 0, 0, 0, 0, ERROR, 0x300000, 0, ZERO, ERROR, DROP)           \
     X(DONE, WORKER, ID, 0, 0, 0, 0, 0, 0, ZERO, 0, 0, ZERO, ERROR, DROP)                          \
     X(FILE, WORKER, ID, 0, 1, 0, 0, 16, 16, ZERO, 0, 0, ZERO, ERROR, DROP)                        \
-    X(FILE_DONE, GATEWAY, ID, 0, 0, 0, 0, 0, 0, ZERO, 0, 0, ZERO, ERROR, DROP)                    \
+    X(FILE_DONE, GATEWAY, ID, 0, 0, 0, 0, 0, 0, ERROR, 0x41, 0, ZERO, ERROR, DROP)                \
     X(WS_ACCEPT, WORKER, ID, 0, 0, 0, 0, 1, FRAME_ANY, ZERO, 0, 0, ZERO, ERROR, DROP)             \
     X(WS_MSG, BOTH, ID, 6, 6, 0, 1, 0, FRAME_ANY, ZERO, 0, 0, ZERO, ERROR, DROP)                  \
     X(WS_CLOSE, BOTH, ID, 0, 16, 0, 0, 0, 123, CLOSE, 0, 0, ZERO, ERROR, DROP)                    \

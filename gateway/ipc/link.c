@@ -74,6 +74,12 @@ void link_close(struct link *link)
         close(link->first_fd);
         link->first_fd = -1;
     }
+    while (link->file_count > 0) {
+        int fd = link_take_file(link);
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
 }
 
 void link_done(struct link *link)
@@ -90,6 +96,46 @@ void link_done(struct link *link)
 }
 
 /* --- reading --------------------------------------------------------------------------------------------------------- */
+
+/* What came along with the bytes. False: it may not (SPEC R5). */
+static bool keep_files(struct link *link, struct msghdr *message)
+{
+    if (!link->takes_files) {
+        return !ipc_close_descriptors(message);
+    }
+    int fd = ipc_take_descriptor(message);
+    if (fd == IPC_DESCRIPTOR_NONE) {
+        return true;
+    }
+    if (fd == IPC_DESCRIPTOR_MANY) {
+        return false;
+    }
+    if (link->file_count == LINK_FILES) {
+        if (fd >= 0) {
+            close(fd);
+            METRIC_INCREMENT(ipc_descriptors_refused);
+        }
+        return false;
+    }
+    link->files[link->file_count++] = fd;
+    return true;
+}
+
+int link_take_file(struct link *link)
+{
+    if (link->file_count == 0) {
+        return IPC_DESCRIPTOR_NONE;
+    }
+    int fd = link->files[0];
+    link->files[0] = link->files[1];
+    link->file_count--;
+    return fd;
+}
+
+bool link_has_stray_file(const struct link *link)
+{
+    return link->file_count > (frame_reader_may_hold(&link->reader, FRAME_FILE) ? 1u : 0u);
+}
 
 enum error link_receive(struct link *link)
 {
@@ -116,7 +162,7 @@ enum error link_receive(struct link *link)
     if (got < 0) {
         return errno == EAGAIN || errno == EWOULDBLOCK ? ERROR_AGAIN : ERROR_IO;
     }
-    if (ipc_close_descriptors(&message)) {
+    if (!keep_files(link, &message)) {
         return ERROR_PROTOCOL;
     }
     if (got == 0) {

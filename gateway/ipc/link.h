@@ -17,6 +17,9 @@
 
 /* Most bytes read per wake-up: a fair share of a turn, and enough for hundreds of frames. */
 #define LINK_READ_BYTES 262144u
+/* Descriptors held between a read and its frames: the kernel ends a read behind the bytes that a descriptor came with, so it is one, and
+ * a second one when the first one's frame came in pieces. */
+#define LINK_FILES 2u
 
 struct link {
     struct loop *loop;
@@ -29,8 +32,11 @@ struct link {
     uint64_t queued, written; /* bytes since the link began */
     int first_fd;             /* descriptor for the first byte; -1: none or sent */
     size_t first_length;      /* what may go with it: the first frame */
-    bool blocked;             /* the socket is full: LOOP_WRITE is armed */
-    bool write_dead;          /* EPIPE or the like: nothing will be written any more */
+    bool takes_files;         /* descriptors may come, with FILE frames */
+    int files[LINK_FILES];    /* that came and whose FILE was not looked at yet; or _LOST */
+    unsigned file_count;
+    bool blocked;    /* the socket is full: LOOP_WRITE is armed */
+    bool write_dead; /* EPIPE or the like: nothing will be written any more */
 };
 
 /* Takes the descriptor over (also on failure) and starts to watch it. `callback` gets the events; its `io` is link.io. */
@@ -41,8 +47,12 @@ void link_close(struct link *link);
 void link_done(struct link *link);
 
 /* Reads once. NONE: bytes came, get the frames with link_next. AGAIN, CLOSED (end of stream), IO (reset: errno). PROTOCOL: a
- * descriptor came along; it is closed (SPEC R5). */
+ * descriptor came along that nothing may carry; it is closed (SPEC R5). With takes_files it is kept for link_take_file. */
 enum error link_receive(struct link *link) MUST_CHECK;
+/* The descriptor of the FILE frame that link_next gave, now the caller's; IPC_DESCRIPTOR_NONE or _LOST (ipc/descriptors.h). */
+int link_take_file(struct link *link);
+/* After link_next said MORE: whether a descriptor is left that belongs to no FILE of which at least the beginning is there (SPEC R5). */
+bool link_has_stray_file(const struct link *link);
 /* As frame_reader_next. */
 enum frame_next link_next(struct link *link, struct frame *ret_frame,
                           struct frame_violation *ret_violation) MUST_CHECK;

@@ -9,14 +9,15 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Sends `byte` over the Unix socket `fd` with a copy of `fd` itself; a full socket is no error. */
-static inline void send_descriptor(int fd, uint8_t byte)
+/* Sends bytes over the Unix socket `fd` with a copy of `descriptor` on the first one; returns as sendmsg. */
+static inline ssize_t send_with_descriptor(int fd, const uint8_t *bytes, size_t length,
+                                           int descriptor)
 {
     union {
         char bytes[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control = {.bytes = {0}};
-    struct iovec vector = {&byte, 1};
+    struct iovec vector = {(void *)(uintptr_t)bytes, length};
     struct msghdr message = {.msg_iov = &vector,
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
@@ -26,8 +27,14 @@ static inline void send_descriptor(int fd, uint8_t byte)
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &fd, sizeof(int));
-    (void)!sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
+    return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Sends `byte` over the Unix socket `fd` with a copy of `fd` itself; a full socket is no error. */
+static inline void send_descriptor(int fd, uint8_t byte)
+{
+    (void)!send_with_descriptor(fd, &byte, 1, fd);
 }
 
 #endif

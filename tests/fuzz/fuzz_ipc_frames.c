@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,7 +30,7 @@ struct user {
     struct channel_stream *stream; /* NULL: gone or detached */
     uint32_t held, to_send;
     bool send_end, release, told;
-    bool websocket, accepted;
+    bool websocket, accepted, file;
     enum error answer;
     int64_t credit; /* what the worker has granted of the request's body */
 };
@@ -37,7 +38,7 @@ struct user {
 static struct {
     struct loop *loop;
     struct channel *channel;
-    int fd;
+    int fd, file;
     struct user users[STREAMS];
     unsigned opened, freed, closed;
     bool raw; /* raw bytes were sent: they may hold WINDOWs, so the model of credit has ended */
@@ -116,6 +117,23 @@ static enum error on_close(void *context, unsigned code, struct slice reason)
     return user_answer(user);
 }
 
+static enum error on_file(void *context, int fd, uint64_t offset, uint64_t count, bool end)
+{
+    struct user *user = context;
+
+    (void)end;
+    REQUIRE(user->stream != NULL && !user->file && offset <= 65536 && count <= 65536 - offset);
+    if ((count & 1) != 0) {
+        return ERROR_LIMIT;
+    }
+    enum error error = user_answer(user);
+    user->file = error == ERROR_NONE;
+    if (user->file) {
+        close(fd);
+    }
+    return error;
+}
+
 static void send_messages(struct user *user, const char *bytes)
 {
     uint32_t room;
@@ -170,6 +188,7 @@ static const struct channel_user_ops user_ops = {
     .on_accept = on_accept,
     .on_message = on_message,
     .on_close = on_close,
+    .on_file = on_file,
     .on_sendable = on_sendable,
     .on_credit = on_credit,
     .on_gone = on_gone,
@@ -301,6 +320,17 @@ static void put(const void *bytes, size_t length)
     }
 }
 
+static void put_file(const uint8_t *bytes, size_t length, int fd, bool in_pieces)
+{
+    size_t first = in_pieces ? 1 : length;
+    ssize_t sent = send_with_descriptor(f.fd, bytes, first, fd);
+
+    if (sent > 0) {
+        turn();
+        put(bytes + sent, length - (size_t)sent);
+    }
+}
+
 /* A frame that is often right, because it is made of what its type allows. */
 static void put_frame(struct input *in)
 {
@@ -338,6 +368,11 @@ static void put_frame(struct input *in)
         f.users[frame.stream - 1].credit += frame.aux;
     }
     size_t length = FRAME_HEADER_SIZE + frame.length;
+    if (frame.type == FRAME_FILE &&
+        (shape & 8) == 0) { /* with a descriptor: of our file, or of the socket */
+        put_file(bytes, length, (shape & 0x40) != 0 ? f.fd : f.file, (shape & 4) != 0);
+        return;
+    }
     if ((shape & 4) != 0) { /* in two writes */
         size_t cut = take_u16(in) % length;
         put(bytes, cut);
@@ -384,7 +419,7 @@ static void use_stream(struct input *in)
     if (user == NULL || user->stream == NULL) {
         return;
     }
-    switch (what % 7) {
+    switch (what % 8) {
     case 0:
         amount = amount < user->held ? amount : user->held;
         user->held -= amount;
@@ -409,6 +444,12 @@ static void use_stream(struct input *in)
             user->stream = NULL;
         } else {
             channel_stream_abort_body(user->stream);
+        }
+        break;
+    case 7:
+        if (user->file) {
+            user->file = false;
+            channel_stream_file_done(user->stream);
         }
         break;
     default:
@@ -510,12 +551,16 @@ static void begin(void)
                                                  .death_wait = 0};
     struct hello_ack ack = {.proto = 1,
                             .channels = 1,
-                            .features = FRAME_FEATURE(websocket),
+                            .features = FRAME_FEATURE(websocket) | FRAME_FEATURE(files),
                             .token = SLICE("0123456789abcdef")};
-    struct ipc_link link = {.pidfd = -1, .pid = 1, .hello.features = FRAME_FEATURE(websocket)};
+    struct ipc_link link = {.pidfd = -1, .pid = 1, .hello.features = ack.features};
     uint8_t header[FRAME_HEADER_SIZE];
     int fds[2];
 
+    if (f.file == 0) {
+        f.file = memfd_create("file", MFD_CLOEXEC);
+        REQUIRE(f.file > 0 && ftruncate(f.file, 65536) == 0);
+    }
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     link.fd = fds[0];
     f.fd = fds[1];

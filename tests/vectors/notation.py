@@ -230,7 +230,8 @@ def parse_input(text: str) -> Input:
     if word == "bytes":
         return Input(parse_frame(rest).wire(), bytewise=True)
     if word in ("fd", "pipe", "nofd"):
-        return Input(parse_frame(rest).wire(), descriptor=word)
+        bytewise = rest.startswith("bytes ")
+        return Input(parse_frame(rest.removeprefix("bytes ")).wire(), bytewise, descriptor=word)
     if word.endswith("*"):
         return Input(b"".join(parse_frame(rest, n + 1).wire() for n in range(int(word[:-1]))))
     return Input(b"".join(parse_frame(part).wire() for part in text.split(" | ")))

@@ -45,7 +45,7 @@ static void on_hello(void *context, struct ipc_link *link)
 
     (void)context;
     if (note_get(block, "needs") != NULL) {
-        ack.features = FRAME_FEATURE(websocket);
+        ack.features = frame_feature_bit(slice_from(note_get(block, "needs")));
     }
     told_event("hello app=\"%.*s\" index=%u", SLICE_PRINT(link->hello.app),
                link->hello.channel_index);
@@ -146,6 +146,10 @@ static bool do_stream(const char *action, const char *rest)
         channel_stream_release(user_of(rest)->stream, note_number(rest, "bytes", 0));
     } else if (strcmp(action, "abort-body") == 0) {
         channel_stream_abort_body(user_of(rest)->stream);
+    } else if (strcmp(action, "file-done") == 0) {
+        channel_stream_file_done(user_of(rest)->stream);
+    } else if (strcmp(action, "file-full") == 0) {
+        user_of(rest)->full = true;
     } else if (strcmp(action, "disconnect") == 0) {
         channel_stream_disconnect(user_of(rest)->stream, (enum frame_error)note_error(code));
     } else if (strcmp(action, "reset") == 0) {
@@ -246,7 +250,8 @@ static void step_in(const char *rest)
 {
     struct note_bytes bytes = {0};
     int descriptor = -1;
-    bool single = strncmp(rest, "bytes ", 6) == 0;
+    bool single = false;
+    bool with = strncmp(rest, "fd ", 3) == 0 || strncmp(rest, "pipe ", 5) == 0;
 
     if (strcmp(rest, "close") == 0) {
         CHECK_EQ_INT(shutdown(run.peer.fd, SHUT_WR), 0);
@@ -258,14 +263,16 @@ static void step_in(const char *rest)
             (void)note_hex(&bytes, part);
             part += strcspn(part, " ");
         }
-    } else if (strncmp(rest, "fd ", 3) == 0 || strncmp(rest, "pipe ", 5) == 0) {
-        descriptor = some_descriptor(rest[0] == 'f');
-        encode_all(&bytes, strchr(rest, ' ') + 1);
     } else {
+        if (with) {
+            descriptor = some_descriptor(rest[0] == 'f');
+            rest = strchr(rest, ' ') + 1;
+        }
+        single = strncmp(rest, "bytes ", 6) == 0;
         encode_all(&bytes, single ? rest + 6 : rest);
     }
     for (size_t at = 0; at < bytes.length && single; at++) {
-        peer_write(&run.peer, bytes.data + at, 1, -1);
+        peer_write(&run.peer, bytes.data + at, 1, at == 0 ? descriptor : -1);
     }
     if (!single) {
         peer_write(&run.peer, bytes.data, bytes.length, descriptor);
@@ -507,10 +514,8 @@ static int run_block(void)
     static size_t i; /* static: it survives the longjmp */
     int result;
 
-    const char *needs = note_get(block, "needs");
-    if ((needs != NULL && strcmp(needs, "websocket") != 0) || note_get(block, "content") != NULL) {
-        check_skip_reason = note_get(block, "content") == NULL ? "the gateway lacks this feature"
-                                                               : "about content: app/";
+    if (note_get(block, "content") != NULL) {
+        check_skip_reason = "about content: app/";
         return 2;
     }
     result = setjmp(check_leave);

@@ -159,6 +159,8 @@ class Runner:
             seen = "reset", {"stream": str(event.stream.id), "code": NAMES[event.code]}
         elif isinstance(event, events.Disconnected):
             seen = "disconnect", {"stream": str(event.stream.id), "code": NAMES[event.code]}
+        elif isinstance(event, events.FileDone):
+            seen = "file-done", {"stream": str(event.stream.id), "refused": yes(event.refused)}
         elif isinstance(event, events.GoawayReceived):
             seen = "goaway", {"code": NAMES[event.code], "last": str(event.last_id)}
         elif isinstance(event, events.ChannelErrorReceived):
@@ -222,6 +224,8 @@ class Runner:
             under_test.send_done(stream)
         elif action == "write":
             self.writing[stream.id] = body
+        elif action == "file":
+            under_test.send_file(stream, None, int(keys["offset"]), int(keys["count"]), flags)
         elif action == "accept":
             under_test.send_accept(stream, head)
         elif action == "message":

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/check.h"
@@ -101,6 +102,19 @@ static enum error user_on_close(void *context, unsigned code, struct slice reaso
     return ERROR_NONE;
 }
 
+static enum error user_on_file(void *context, int fd, uint64_t offset, uint64_t count, bool end)
+{
+    struct gateway_user *user = context;
+
+    if (user->full) {
+        return ERROR_LIMIT;
+    }
+    told_event("file stream=%u offset=%llu count=%llu end=%s", user->id, (unsigned long long)offset,
+               (unsigned long long)count, yes(end));
+    close(fd);
+    return ERROR_NONE;
+}
+
 static void send_message(struct gateway_user *user, uint32_t room)
 {
     size_t left = user->body.length - user->sent;
@@ -159,6 +173,7 @@ const struct channel_user_ops gateway_user_ops = {.on_head = user_on_head,
                                                   .on_accept = user_on_accept,
                                                   .on_message = user_on_message,
                                                   .on_close = user_on_close,
+                                                  .on_file = user_on_file,
                                                   .on_sendable = user_on_sendable,
                                                   .on_credit = user_on_credit,
                                                   .on_gone = user_on_gone};

@@ -23,6 +23,7 @@ struct gateway_user {
     size_t sent;
     bool end;
     bool message, text; /* `body` is a WebSocket message */
+    bool full;          /* takes no FILE */
 };
 
 struct told {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -53,6 +54,7 @@ class Bench:
         self.service.app = app
         self.ends: list[tuple[int, str]] = []
         self.goaways: list[GoawayReceived] = []
+        self.descriptors: list[int] = []  # that came with FILE frames
         self.page = memoryview(bytearray(4096)).cast("I")
         self._sock, worker = socket.socketpair()
         self._sock.setblocking(False)
@@ -85,12 +87,28 @@ class Bench:
 
     async def read(self) -> list[Frame]:
         """Read what is there, at least something."""
-        data = await asyncio.wait_for(self.loop.sock_recv(self._sock, 1 << 18), DEADLINE)
+        data = b""
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._sock, 1 << 18, 8)
+            except BlockingIOError:
+                await asyncio.wait_for(self._readable(), DEADLINE)
+                continue
+            self.descriptors += descriptors
+            break
         if not data:
             raise EOFError
         frames = self.peer.feed(data)
         await self.flush()
         return frames
+
+    async def _readable(self) -> None:
+        future: asyncio.Future[None] = self.loop.create_future()
+        self.loop.add_reader(self._sock, lambda: future.done() or future.set_result(None))
+        try:
+            await future
+        finally:
+            self.loop.remove_reader(self._sock)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Exchange frames until the condition holds."""
@@ -116,6 +134,8 @@ class Bench:
 
     def close(self) -> None:
         self._sock.close()
+        for descriptor in self.descriptors:
+            os.close(descriptor)
         self.link.close("the test is over")
 
 

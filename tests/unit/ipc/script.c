@@ -55,6 +55,20 @@ static enum error on_trailers(void *context, struct slice trailers)
     return user->answer;
 }
 
+static enum error on_file(void *context, int fd, uint64_t offset, uint64_t count, bool end)
+{
+    struct script_user *user = context;
+
+    (void)offset;
+    user->files++;
+    user->bytes += count;
+    user->end = user->end || end;
+    if (user->answer == ERROR_NONE) {
+        close(fd);
+    }
+    return user->answer;
+}
+
 static void on_sendable(void *context, uint32_t room)
 {
     static const char zeros[65536];
@@ -90,6 +104,7 @@ const struct channel_user_ops script_user_ops = {
     .on_head = on_head,
     .on_data = on_data,
     .on_trailers = on_trailers,
+    .on_file = on_file,
     .on_sendable = on_sendable,
     .on_credit = on_credit,
     .on_gone = on_gone,

@@ -20,7 +20,7 @@
 struct script_user {
     struct channel_stream *stream; /* NULL once gone or detached */
     struct script *script;
-    unsigned heads, datas, trailers, credits, gones, sendables;
+    unsigned heads, datas, trailers, files, credits, gones, sendables;
     unsigned status; /* of the latest head */
     uint64_t bytes;  /* of on_data */
     bool end;

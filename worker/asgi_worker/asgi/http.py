@@ -30,18 +30,20 @@ from ..protocol.constants import (
     ERROR_BODY_ABORTED,
     ERROR_CANCEL,
     ERROR_CLIENT_GONE,
+    ERROR_INTERNAL,
     FLAG_DONE,
     FLAG_END_STREAM,
     MAX_INFORMATIONAL,
 )
 from ..protocol.stream import SLICE, Buffer, Stream
+from .cycle import Cycle
 from .errors import ClientDisconnected, is_disconnect
+from .files import Descriptor, answer_error, send_part, send_path
 from .scope import http_scope, request_extensions
 from .waiting import wait, wake
 
 if TYPE_CHECKING:
     from ..io.link import Link
-    from .service import Service
 
 # Phases of the response, in order.
 START, BODY, TRAILERS, COMPLETE = range(4)
@@ -49,37 +51,36 @@ START, BODY, TRAILERS, COMPLETE = range(4)
 _BODYLESS = (204, 205, 304)
 
 
-class HttpCycle:
+class HttpCycle(Cycle):
     """One request and its response."""
+
+    body_begun: bool  # some of it went out
+    no_body: bool
+    status: int
 
     __slots__ = (
         "accepts_trailers",
         "body_aborted",
+        "body_begun",
         "body_ended",
-        "cancelled",
         "chunk_cost",
         "chunks",
         "credit_waiters",
         "disconnected",
-        "gone",
+        "file_error",
+        "file_refused",
         "half_closed",
         "head",
         "hints",
-        "link",
         "moved",
         "no_body",
         "phase",
         "receive_waiters",
         "remaining",
         "request_read",
-        "scope",
-        "service",
-        "session",
         "status",
         "stream",
         "tail",
-        "task",
-        "timer",
         "trailer_fields",
         "trailers",
     )
@@ -89,10 +90,10 @@ class HttpCycle:
     ) -> None:
         service = link.service
         self.link = link
-        self.service: Service = service
+        self.service = service
         self.session = link.session
         self.stream = stream
-        self.task: asyncio.Task[None] | None = None
+        self.task = None
         # the request
         self.chunks = [body] if body else None
         self.chunk_cost = DATA_OVERHEAD + len(body) if body else 0
@@ -110,18 +111,21 @@ class HttpCycle:
         self.head: ResponseHead | None = None  # held; None once it went out
         self.tail: Buffer | None = None  # the held end of the body
         self.no_body = head[1] == "HEAD"
+        self.body_begun = False
+        self.file_error: OSError | None = None  # raised for a pathsend
+        self.file_refused = False
         self.remaining: int | None = None  # of the declared content-length
         self.credit_waiters: list[asyncio.Future[None]] | None = None
         self.cancelled = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer = None
         self.trailers = False
         offered = head[12]
         tls = head[11]
-        if offered is None and tls is None and not link.features:
+        if offered is None and tls is None:
             self.hints = self.accepts_trailers = False
-            extensions: dict[str, Any] = {}
+            extensions: dict[str, Any] = link.extensions.copy()
         else:
-            extensions = request_extensions(offered, link.features)
+            extensions = request_extensions(offered, link.extensions)
             self.hints = "http.response.early_hint" in extensions
             self.accepts_trailers = "http.response.trailers" in extensions
             if tls is not None:
@@ -129,24 +133,6 @@ class HttpCycle:
         self.scope = http_scope(head, service.state, service.root_path, extensions)
 
     # The application's side
-
-    async def run(self) -> None:
-        """Run the application for this request; the body of its task."""
-        self.link.words[0] = self.stream.id  # SPEC R106: nothing of the application ran before
-        try:
-            result = await self.service.app(self.scope, self.receive, self.send)
-        except GeneratorExit:
-            raise
-        except BaseException as exc:
-            self._failed(exc)
-        else:
-            if result is not None:
-                self.service.warn_once(
-                    "result", "the application returned %r; ASGI applications return None", result
-                )
-            self._returned()
-        if self.task is not None:
-            self._release()
 
     async def receive(self) -> dict[str, Any]:
         """Return the body, then block until the client is gone or the response complete."""
@@ -198,6 +184,9 @@ class HttpCycle:
             more = message.get("more_body", False)
             if self.phase != BODY or self.gone:
                 self._refuse_body(kind)
+            if self.stream.file_pending:
+                await self._file_over()
+                self.expect_body(kind)
             if self.no_body:
                 if body and self.status in _BODYLESS:
                     self._warn_body()
@@ -216,6 +205,10 @@ class HttpCycle:
             self._informational(kind, message)
         elif kind == "http.response.trailers":
             await self._trailers(message)
+        elif kind == "http.response.pathsend" and self.link.extensions:
+            await send_path(self, message)
+        elif kind == "http.response.zerocopysend" and self.link.extensions:
+            await send_part(self, message)
         else:
             raise ValueError(f"{kind!r} is not a message of an HTTP response")
 
@@ -332,6 +325,7 @@ class HttpCycle:
             head = self.head
             room = session.body_room(stream, 0 if head is None else len(head.payload))
             if size and room:
+                self.body_begun = True
                 view = memoryview(body) if size > room else body
                 piece, body = view[:room], view[room:]
                 if head is not None:
@@ -344,6 +338,51 @@ class HttpCycle:
             if head is not None:
                 self._send_head(head)
             await self._wait_credit()
+
+    # Files (files.py)
+
+    def expect_body(self, kind: str) -> None:
+        """Raise unless a part of the body may come now."""
+        if self.phase != BODY or self.gone:
+            self._refuse_body(kind)
+
+    def begin_file(self, count: int, more: bool) -> bool:
+        """Count the bytes of a file into the response; True when they are the last."""
+        if self.remaining is not None:
+            self._police(count, more)
+        self.body_begun = self.moved = True
+        if more:
+            return False
+        if self.trailers:
+            self.phase = TRAILERS
+            return False
+        self._complete()
+        return True
+
+    async def pass_file(self, file: Descriptor, offset: int, count: int, end: bool) -> bool:
+        """Let the gateway send it; False when it cannot and no byte was taken (SPEC R110)."""
+        if self.stream.file_pending:
+            await self._file_over()
+        if self.head is not None:
+            self._send_head(self.head)
+        self.file_refused = False
+        flags = FLAG_END_STREAM if end else 0
+        self.session.send_file(self.stream, file, offset, count, flags)
+        self.link.wrote()
+        await self._file_over()
+        return not self.file_refused
+
+    async def _file_over(self) -> None:
+        while self.stream.file_pending:
+            await self._wait_credit()
+
+    async def send_bytes(self, data: bytes, end: bool) -> None:
+        """Send a piece of a file that was read here."""
+        await self._write(data, end)
+
+    def abort_file(self) -> None:
+        """Cut the response: the file does not hold what was promised."""
+        self._abort(ERROR_INTERNAL)
 
     def _send_head(self, head: ResponseHead) -> None:
         self.head = None
@@ -387,6 +426,8 @@ class HttpCycle:
             return  # late trailers are ignored (rule 17)
         if self.phase != TRAILERS or self.gone:
             self._refuse_body("http.response.trailers")
+        if self.stream.file_pending:
+            await self._file_over()
         self.trailer_fields += fields
         if message.get("more_trailers", False):
             return
@@ -451,6 +492,8 @@ class HttpCycle:
             self.service.log.debug("the client of %s is gone", self._name())
         else:
             self.service.log.error("exception in the application: %s", self._name(), exc_info=exc)
+        if self.file_error is exc and self.head is not None and not self.gone:
+            answer_error(self, self.file_error)
         if self.tail is not None and not self.gone:
             # The response was complete before the exception: the client gets it.
             self._send_tail(FLAG_END_STREAM | FLAG_DONE)
@@ -461,14 +504,6 @@ class HttpCycle:
 
     def _name(self) -> str:
         return f"{self.scope.get('method')} {self.scope.get('path')}"
-
-    def _release(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        active = self.service.active
-        active.discard(self)
-        if not active and self.service.on_idle is not None:
-            self.service.on_idle()
 
     # The link's side
 
@@ -484,6 +519,11 @@ class HttpCycle:
 
     def on_credit(self) -> None:
         """Wake the send() that waits for credit."""
+        wake(self.credit_waiters)
+
+    def on_file_done(self, refused: bool) -> None:
+        """Wake the send() that waits for the gateway to have sent a file."""
+        self.file_refused = refused
         wake(self.credit_waiters)
 
     def on_reset(self, code: int) -> None:
@@ -523,12 +563,6 @@ class HttpCycle:
         """Say http.disconnect at the deadline of a drain; sending goes on working."""
         self.disconnected = True
         self._wake_receivers()
-
-    def cancel(self) -> None:
-        """Cancel the task now."""
-        if self.task is not None and not self.task.done():
-            self.cancelled = True
-            self.task.cancel()
 
     def _arm_cancel(self) -> None:
         # A complete response with work behind it (a background task) is nobody's to cancel.

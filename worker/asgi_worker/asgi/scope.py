@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..protocol.codec import Certificates, Header, RequestHead, Tls
-from ..protocol.constants import FEATURE_FILES
 
 ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 
@@ -47,13 +46,10 @@ def tls_extension(
 
 
 def request_extensions(
-    offered: Mapping[str, Any] | None, features: frozenset[str]
+    offered: Mapping[str, Any] | None, of_link: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Name the response extensions that work for this request on this link."""
-    extensions: dict[str, Any] = {}
-    if FEATURE_FILES in features:
-        extensions["http.response.pathsend"] = _EMPTY
-        extensions["http.response.zerocopysend"] = _EMPTY
+    extensions = dict(of_link)
     if offered:
         if offered.get("trailers"):
             extensions["http.response.trailers"] = _EMPTY

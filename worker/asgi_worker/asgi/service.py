@@ -16,8 +16,7 @@ from ..config import ASGI_CONCURRENCY, WSGI_THREADS, CancelPolicy, Interface, Se
 from ..protocol.codec import RequestDecoder, ResponseEncoder
 
 if TYPE_CHECKING:
-    from .http import HttpCycle
-    from .websocket import WebSocketCycle
+    from .cycle import Cycle
 
 App = Callable[..., Awaitable[Any]]
 
@@ -63,7 +62,7 @@ class Service:
         default = WSGI_THREADS if wsgi else ASGI_CONCURRENCY
         self.max_concurrency = settings.max_concurrency or default
         # Requests whose task did not finish in its first step; also what keeps the tasks alive.
-        self.active: set[HttpCycle | WebSocketCycle] = set()
+        self.active: set[Cycle] = set()
         self.requests = 0
         self.overloaded = 0
         self.warned: set[str] = set()

@@ -31,6 +31,7 @@ from ..protocol.constants import (
     FLAG_TEXT,
 )
 from ..protocol.stream import WebSocketStream
+from .cycle import Cycle
 from .denial import Denial
 from .errors import ClientDisconnected, WebSocketClosed, is_disconnect
 from .scope import websocket_scope
@@ -38,7 +39,6 @@ from .waiting import wait, wake
 
 if TYPE_CHECKING:
     from ..io.link import Link
-    from .service import Service
 
 # Where it stands. CLOSED: the application, the client or the gateway has ended it.
 CONNECTING, DENYING, OPEN, CLOSED = range(4)
@@ -80,38 +80,30 @@ class _Outgoing:
         self.sent = False
 
 
-class WebSocketCycle:
+class WebSocketCycle(Cycle):
     """One WebSocket from its connect to the application's return."""
 
     __slots__ = (
-        "cancelled",
         "connected",
         "denial",
         "end",
-        "gone",
-        "link",
         "listens",
         "messages",
         "outgoing",
         "phase",
         "receive_waiters",
-        "scope",
         "send_waiters",
-        "service",
-        "session",
         "stream",
-        "task",
-        "timer",
         "told",
     )
 
     def __init__(self, link: Link, stream: WebSocketStream, head: RequestHead) -> None:
         service = link.service
         self.link = link
-        self.service: Service = service
+        self.service = service
         self.session = link.session
         self.stream = stream
-        self.task: asyncio.Task[None] | None = None
+        self.task = None
         self.phase = CONNECTING
         self.connected = False  # the application was given websocket.connect
         self.listens = False  # it has asked for more than that
@@ -124,31 +116,13 @@ class WebSocketCycle:
         self.send_waiters: list[asyncio.Future[None]] = []
         self.denial: Denial | None = None
         self.cancelled = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer = None
         self.scope = websocket_scope(head, service.state, service.root_path)
         tls = head[11]
         if tls is not None:
             self.scope["extensions"]["tls"] = link.tls_extension(tls)
 
     # The application's side
-
-    async def run(self) -> None:
-        """Run the application for this WebSocket; the body of its task."""
-        self.link.words[0] = self.stream.id  # SPEC R106: nothing of the application ran before
-        try:
-            result = await self.service.app(self.scope, self.receive, self.send)
-        except GeneratorExit:
-            raise
-        except BaseException as exc:
-            self._failed(exc)
-        else:
-            if result is not None:
-                self.service.warn_once(
-                    "result", "the application returned %r; ASGI applications return None", result
-                )
-            self._returned()
-        if self.task is not None:
-            self._release()
 
     async def receive(self) -> dict[str, Any]:
         """Return websocket.connect, then messages, then websocket.disconnect for ever."""
@@ -350,14 +324,6 @@ class WebSocketCycle:
     def _name(self) -> str:
         return f"WebSocket {self.scope.get('path')}"
 
-    def _release(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        active = self.service.active
-        active.discard(self)
-        if not active and self.service.on_idle is not None:
-            self.service.on_idle()
-
     # The link's side
 
     def on_message(self, data: str | bytes, cost: int) -> None:
@@ -426,12 +392,6 @@ class WebSocketCycle:
             self.session.send_reset(self.stream, ERROR_DRAINING, done=False)
         self._ended(CLOSE_RESTART if accepted else CLOSE_ABNORMAL, "")
         self.link.wrote()
-
-    def cancel(self) -> None:
-        """Cancel the task now."""
-        if self.task is not None and not self.task.done():
-            self.cancelled = True
-            self.task.cancel()
 
 
 def _content(message: dict[str, Any]) -> tuple[bytes, int]:

@@ -25,6 +25,7 @@ from ..protocol.constants import (
     ERROR_STARTUP_FAILED,
     ERROR_UNKNOWN_APP,
     ERROR_VERSION,
+    FEATURE_FILES,
     FEATURE_WEBSOCKET,
 )
 from ..protocol.events import GoawayReceived
@@ -37,7 +38,7 @@ BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 5.0
 INSTANCE_BYTES = 16
 FATAL_CODES = (ERROR_RETIRED, ERROR_VERSION, ERROR_UNKNOWN_APP)
-OFFERED_FEATURES: tuple[str, ...] = (FEATURE_WEBSOCKET,)
+OFFERED_FEATURES: tuple[str, ...] = (FEATURE_WEBSOCKET, FEATURE_FILES)
 _DIAL_ERRORS = (OSError, TimeoutError, ProtocolError)
 
 

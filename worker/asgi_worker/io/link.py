@@ -9,15 +9,20 @@ what a link's end means for the others is its owner's business (client.py).
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 import time
+from array import array
 from asyncio import AbstractEventLoop, Task
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import copy_context
+from itertools import islice, takewhile
 from typing import Any, Protocol
 
+from ..asgi.files import EXTENSIONS as FILE_EXTENSIONS
 from ..asgi.http import HttpCycle
 from ..asgi.scope import tls_extension
 from ..asgi.service import Service
@@ -37,6 +42,7 @@ from ..protocol.events import (
     DataReceived,
     Disconnected,
     Event,
+    FileDone,
     GoawayReceived,
     HeadInvalid,
     MessageReceived,
@@ -45,7 +51,7 @@ from ..protocol.events import (
 )
 from ..protocol.frames import ProtocolError
 from ..protocol.session import Session
-from ..protocol.stream import Buffer, Stream, WebSocketStream
+from ..protocol.stream import Buffer, FileFrame, Stream, WebSocketStream
 
 READ_SIZE = 262144
 MAX_REQUESTS = 64  # in one callback, then other links and tasks get their turn
@@ -65,6 +71,7 @@ _STREAM_EVENTS = (
     Disconnected,
     CloseReceived,
     StreamReset,
+    FileDone,
 )
 
 # Each task has a context of its own. Eager tasks run their first step here and now, and most
@@ -78,6 +85,11 @@ else:
 
     def _start_task(cycle: Cycle, loop: AbstractEventLoop) -> Task[None]:
         return Task(cycle.run(), loop=loop, context=copy_context())
+
+
+def _before_file(buffers: Iterable[memoryview | FileFrame]) -> list[Buffer]:
+    """Return what can go in one write: all up to the first FILE frame."""
+    return list(takewhile(lambda buffer: not isinstance(buffer, FileFrame), buffers))
 
 
 class LinkOwner(Protocol):
@@ -111,12 +123,13 @@ class Link:
         self.index = index
         self.closed = False
         ack = session.ack
-        # What a response can make use of: who finds nothing here need not look at its extensions.
-        self.features = ack.features & {FEATURE_FILES} if ack is not None else frozenset()
+        # What every response on this link can make use of.
+        files = ack is not None and FEATURE_FILES in ack.features
+        self.extensions: dict[str, dict[str, Any]] = dict(FILE_EXTENSIONS) if files else {}
         self._sock = sock
         self._held: list[HttpCycle] = []
         self._events: deque[Event] = deque()
-        self._unsent: deque[memoryview] = deque()
+        self._unsent: deque[memoryview | FileFrame] = deque()
         self._reading = False
         self._scheduled = False
         self._continuing = False
@@ -241,6 +254,8 @@ class Link:
                 handler.on_disconnect(event.code)
             elif isinstance(event, CloseReceived):
                 handler.on_close(event.code, event.reason)
+            elif isinstance(event, FileDone):
+                handler.on_file_done(event.refused)
             else:
                 handler.on_reset(event.code)
         elif isinstance(event, GoawayReceived):
@@ -308,7 +323,11 @@ class Link:
         while session.wants_write:
             size = session.out_bytes
             buffers = session.data_to_send()
-            if not self._write(buffers, size):
+            if session.files:
+                self._write_files(buffers)
+                if self._unsent:
+                    break
+            elif not self._write(buffers, size):
                 break
         self._last_write = monotonic()
         if session.going_away and not self.closed:
@@ -349,23 +368,57 @@ class Link:
     def _writing_failed(self, exc: OSError) -> None:
         self._end(0, f"writing failed: {exc.strerror}", lost=True)
 
+    def _write_files(self, buffers: list[Buffer]) -> None:
+        """Write buffers of which some are FILE frames; what does not go is kept."""
+        self._unsent.extend(b if isinstance(b, FileFrame) else memoryview(b) for b in buffers)
+        # What is still in the queues of streams is looked at when data_to_send() gives it.
+        self.session.files = self.session.wants_write
+        if not self._write_unsent() and not self.closed:
+            self.loop.add_writer(self._sock.fileno(), self._writable)
+
+    def _send_file(self, frame: FileFrame) -> int:
+        """Send a FILE frame by itself, with its descriptor (SPEC R5, S3)."""
+        number = frame.descriptor.number
+        if number < 0:  # its request is over: DONE or RESET stands behind it
+            return len(frame)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [number]))
+        try:
+            return self._sock.sendmsg([frame], [rights])
+        except OSError as exc:
+            if exc.errno != errno.ETOOMANYREFS:
+                raise
+        # Too many descriptors of ours are under way: the request reads its file itself.
+        self.session.file_undone(frame.stream)
+        frame.stream.handler.on_file_done(True)
+        return len(frame)
+
     def _writable(self) -> None:
+        if self._write_unsent():
+            self.loop.remove_writer(self._sock.fileno())
+            self.flush()
+
+    def _write_unsent(self) -> bool:
+        """Go on with what is kept; True when all of it is gone, False for a full socket."""
         unsent = self._unsent
         try:
             while unsent:
-                count = min(len(unsent), MAX_BUFFERS)
-                sent = self._sock.sendmsg([unsent[i] for i in range(count)])
+                first = unsent[0]
+                if isinstance(first, FileFrame):
+                    sent = self._send_file(first)
+                    # A rest of it has no descriptor any more.
+                    unsent[0] = memoryview(first)
+                else:
+                    sent = self._sock.sendmsg(_before_file(islice(unsent, MAX_BUFFERS)))
                 while unsent and sent >= len(unsent[0]):
                     sent -= len(unsent.popleft())
                 if sent:
-                    unsent[0] = unsent[0][sent:]
+                    unsent[0] = memoryview(unsent[0])[sent:]
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as exc:
             self._writing_failed(exc)
-            return
-        self.loop.remove_writer(self._sock.fileno())
-        self.flush()
+            return False
+        return True
 
     # The end
 

@@ -525,6 +525,15 @@ def encode_response(fields: list[Header]) -> ResponseHead:
     )
 
 
+def with_content_length(head: ResponseHead, length: int) -> ResponseHead:
+    """Return an encoded head that names this length instead of what it named."""
+    if head.content_length == length:
+        return head
+    fields = [f for f in decode_fields(unpackb(head.payload)[0]) if f[0] != b"content-length"]
+    fields.append((b"content-length", b"%d" % length))
+    return encode_response(fields)
+
+
 def without_content_length(head: ResponseHead, headers: Any) -> ResponseHead:
     """Return the head for a status that may not name a length (1xx, 204)."""
     if head.content_length is None:

@@ -52,7 +52,7 @@ FRAME_REFUSED: Final = 22  # no application code has run; includes DONE
 FRAME_DISCONNECT: Final = 23  # what happened to the client
 FRAME_DONE: Final = 24  # the application has returned: the slot is free
 FRAME_FILE: Final = 25  # body bytes from a file whose descriptor comes with the frame
-FRAME_FILE_DONE: Final = 26  # the last byte of the FILE has left
+FRAME_FILE_DONE: Final = 26  # the last byte of the FILE has left; OVERLOADED: it was not taken
 FRAME_WS_ACCEPT: Final = 27  # the WebSocket is accepted
 FRAME_WS_MSG: Final = 28  # a WebSocket message or a part of one
 FRAME_WS_CLOSE: Final = 29  # the WebSocket's end
@@ -310,8 +310,8 @@ FRAME_RULES: Final[Mapping[int, FrameRule]] = MappingProxyType(
             _NO_CODES,
             "zero", "file", "error", "drop"),
         FRAME_FILE_DONE: FrameRule("FILE_DONE", True, False, True, 0, 0, 0, False, 0, 0,
-            "zero",
-            _NO_CODES,
+            "error",
+            frozenset({0, 6}),
             _NO_CODES,
             "zero", "none", "error", "drop"),
         FRAME_WS_ACCEPT: FrameRule("WS_ACCEPT", False, True, True, 0, 0, 0, False, 1, ANY_LENGTH,

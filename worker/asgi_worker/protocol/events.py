@@ -83,9 +83,10 @@ class CloseReceived:
 
 @dataclass(frozen=True, slots=True)
 class FileDone:
-    """The last byte of a FILE has left."""
+    """The last byte of a FILE has left, or the gateway did not take it (SPEC R110)."""
 
     stream: Stream
+    refused: bool
 
 
 @dataclass(frozen=True, slots=True)

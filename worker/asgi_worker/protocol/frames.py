@@ -26,6 +26,7 @@ from .constants import (
 HEADER = Struct("<IBBHII")  # length, type, flags, code, stream, aux
 pack_header = HEADER.pack
 unpack_header_from = HEADER.unpack_from
+FILE_PAYLOAD = Struct("<QQ")  # offset, count
 
 
 class ProtocolError(Exception):

@@ -23,6 +23,7 @@ from .constants import (
     FRAME_CHANNEL_ERROR,
     FRAME_DATA,
     FRAME_DONE,
+    FRAME_FILE,
     FRAME_GOAWAY,
     FRAME_HELLO,
     FRAME_PONG,
@@ -40,9 +41,9 @@ from .constants import (
     MAX_STREAM_ID,
 )
 from .credit import grant_due, payload_room
-from .frames import frame, pack_header
+from .frames import FILE_PAYLOAD, frame, pack_header
 from .msgpack import packb
-from .stream import SLICE, Buffer, Stream, WebSocketStream
+from .stream import SLICE, Buffer, FileFrame, Stream, WebSocketStream
 
 # Slices above this are handed to the socket as they are instead of being copied behind a header.
 LARGE_BODY = 4096
@@ -58,6 +59,7 @@ class Outbound:
         self.last_id = 0
         self.out_bytes = 0
         self.max_frame = DEFAULT_MAX_FRAME  # payloads are no longer, either way
+        self.files = False  # data_to_send() may give a FileFrame; who sent them all sets it back
         self._out: list[Buffer] = []
         self._ring: deque[Stream] = deque()  # streams whose queue is not empty
         self._window = 0
@@ -207,6 +209,28 @@ class Outbound:
             self._send_in_order(stream, b"".join((head, body)))
         if flags:
             self._ended(stream, flags)
+
+    def send_file(
+        self, stream: Stream, descriptor: Any, offset: int, count: int, flags: int
+    ) -> None:
+        """Queue FILE: `count` bytes of a file are body; nothing may follow before FILE_DONE."""
+        head = pack_header(FILE_PAYLOAD.size, FRAME_FILE, flags, 0, stream.id, 0)
+        data = FileFrame(head + FILE_PAYLOAD.pack(offset, count))
+        data.stream = stream
+        data.descriptor = descriptor
+        self.files = stream.file_pending = True
+        if stream.queue:
+            self._send_in_order(stream, data)
+        else:
+            self._out.append(data)
+            self.out_bytes += len(data)
+        self._ended(stream, flags)
+
+    @staticmethod
+    def file_undone(stream: Stream) -> None:
+        """Take back a FILE that the gateway did not take, or that could not be sent (R110)."""
+        stream.file_pending = False
+        stream.send_ended = False
 
     def send_accept(self, stream: WebSocketStream, payload: bytes) -> None:
         """Queue WS_ACCEPT."""

@@ -373,8 +373,13 @@ class Session(Outbound):
         elif kind == FRAME_FILE_DONE:
             if not stream.file_pending:
                 raise ProtocolError(ERROR_PROTOCOL, f"FILE_DONE without FILE on {stream_id}")
+            if stream.gone:  # it was on its way when we learned of the end
+                self.dropped_frames += 1
+                return
+            if code:
+                self.file_undone(stream)
             stream.file_pending = False
-            events.append(FileDone(stream))
+            events.append(FileDone(stream, code != 0))
         else:
             self._close(events, stream, code, payload)
 

@@ -17,6 +17,16 @@ Buffer = bytes | memoryview
 SLICE = 16384
 
 
+class FileFrame(bytes):
+    """A FILE frame, which must leave together with its descriptor and in a write of its own.
+
+    `descriptor` is the io layer's; nothing here looks into it.
+    """
+
+    stream: Stream
+    descriptor: Any
+
+
 class Stream:
     """One request: its id, the credit of both directions, and who handles it."""
 
