@@ -20,6 +20,7 @@
 #include "descriptor.h"
 #include "input.h"
 #include "ipc/channel_state.h"
+#include "ipc_ignored.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -215,29 +216,6 @@ static void on_slot_free(struct channel *channel, void *owner)
     REQUIRE(f.freed <= f.opened);
 }
 
-static void on_lag(struct channel *channel, void *owner, uint64_t lag)
-{
-    (void)channel;
-    (void)owner;
-    (void)lag;
-}
-
-static void on_stats(struct channel *channel, void *owner, const struct worker_stats *stats)
-{
-    (void)channel;
-    (void)owner;
-    (void)stats;
-}
-
-static void on_error_text(struct channel *channel, void *owner, enum frame_error code,
-                          struct slice text)
-{
-    (void)channel;
-    (void)owner;
-    (void)code;
-    (void)text;
-}
-
 static void on_closed(struct channel *channel, void *owner, bool orderly, const char *text)
 {
     (void)channel;
@@ -320,17 +298,6 @@ static void put(const void *bytes, size_t length)
     }
 }
 
-static void put_file(const uint8_t *bytes, size_t length, int fd, bool in_pieces)
-{
-    size_t first = in_pieces ? 1 : length;
-    ssize_t sent = send_with_descriptor(f.fd, bytes, first, fd);
-
-    if (sent > 0) {
-        turn();
-        put(bytes + sent, length - (size_t)sent);
-    }
-}
-
 /* A frame that is often right, because it is made of what its type allows. */
 static void put_frame(struct input *in)
 {
@@ -368,12 +335,16 @@ static void put_frame(struct input *in)
         f.users[frame.stream - 1].credit += frame.aux;
     }
     size_t length = FRAME_HEADER_SIZE + frame.length;
-    if (frame.type == FRAME_FILE &&
-        (shape & 8) == 0) { /* with a descriptor: of our file, or of the socket */
-        put_file(bytes, length, (shape & 0x40) != 0 ? f.fd : f.file, (shape & 4) != 0);
-        return;
+    size_t sent = 0;
+    if (frame.type == FRAME_FILE && (shape & 8) == 0) { /* with our file, or the socket */
+        ssize_t count = send_with_descriptor(f.fd, bytes, (shape & 4) != 0 ? 1 : length,
+                                             (shape & 0x40) != 0 ? f.fd : f.file);
+        sent = count > 0 ? (size_t)count : length;
+        turn();
     }
-    if ((shape & 4) != 0) { /* in two writes */
+    if (sent > 0) {
+        put(bytes + sent, length - sent);
+    } else if ((shape & 4) != 0) { /* in two writes */
         size_t cut = take_u16(in) % length;
         put(bytes, cut);
         turn();
