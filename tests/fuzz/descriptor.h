@@ -7,7 +7,11 @@
 
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/check.h"
 
 /* Sends bytes over the Unix socket `fd` with a copy of `descriptor` on the first one; returns as sendmsg. */
 static inline ssize_t send_with_descriptor(int fd, const uint8_t *bytes, size_t length,
@@ -29,6 +33,15 @@ static inline ssize_t send_with_descriptor(int fd, const uint8_t *bytes, size_t 
     header->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
     return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* A regular file without a name, of this many bytes. */
+static inline int new_file(off_t length)
+{
+    int fd = memfd_create("file", MFD_CLOEXEC);
+
+    REQUIRE(fd > 0 && ftruncate(fd, length) == 0);
+    return fd;
 }
 
 /* Sends `byte` over the Unix socket `fd` with a copy of `fd` itself; a full socket is no error. */

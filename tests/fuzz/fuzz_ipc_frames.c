@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -528,10 +527,7 @@ static void begin(void)
     uint8_t header[FRAME_HEADER_SIZE];
     int fds[2];
 
-    if (f.file == 0) {
-        f.file = memfd_create("file", MFD_CLOEXEC);
-        REQUIRE(f.file > 0 && ftruncate(f.file, 65536) == 0);
-    }
+    f.file = f.file > 0 ? f.file : new_file(65536);
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     link.fd = fds[0];
     f.fd = fds[1];
