@@ -38,6 +38,8 @@ class H3Client:
         self.close()
 
     def close(self) -> None:
+        if self.streams and self.http3.closing is None:
+            self.http3.ping()  # what was asked for has come before the goodbye
         self.http3.close()
 
     def reset(self) -> None:
@@ -156,8 +158,8 @@ class Transport(httpx.BaseTransport):
             self.http3 = Http3(self.address)
         http3 = self.http3
         pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
-        fields = fields_of(request.method, request.url.raw_path.decode("latin-1"), pairs, request.url.netloc.decode())
-        stream = http3.open(fields, end=False)
+        asked = fields_of(request.method, request.url.raw_path.decode("latin-1"), pairs, request.url.netloc.decode())
+        stream = http3.open(asked, end=False)
         assert isinstance(request.stream, httpx.SyncByteStream)
         for piece in request.stream:
             http3.data(stream, piece)
@@ -166,7 +168,8 @@ class Transport(httpx.BaseTransport):
         if not answer.status:
             raise httpx.RemoteProtocolError(f"the stream was reset with {answer.reset}")
         extensions = {"http_version": b"HTTP/3"}
-        return httpx.Response(answer.status, headers=answer.fields, stream=Body(http3, stream), extensions=extensions)
+        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.fields]
+        return httpx.Response(answer.status, headers=fields, stream=Body(http3, stream), extensions=extensions)
 
     def close(self) -> None:
         if self.http3 is not None:
