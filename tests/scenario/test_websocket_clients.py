@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""WebSockets from a real client's library to a real application and back, with and without compression."""
+"""WebSockets from a real client's library to a real application and back, over each carrier."""
 
 import asyncio
 import json
@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import websockets.exceptions
+from harness.bridge import Bridge
 from harness.gateway import Gateway
+from harness.websocket import CARRIERS
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import ClientConnection, connect
 from wsproto import ConnectionType, WSConnection
@@ -20,9 +22,10 @@ from wsproto.extensions import PerMessageDeflate
 Maker = Callable[..., Gateway]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+@pytest.fixture(scope="module", params=CARRIERS)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     gateway = Gateway(tmp_path_factory.mktemp("clients"))
+    gateway.carrier = request.param
     try:
         gateway.start()
         gateway.start_workers(1, "sockets:app")
@@ -33,6 +36,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 def dial(gateway: Gateway, path: str, **options: object) -> ClientConnection:
+    if gateway.carrier == "h2":
+        options["sock"] = Bridge(gateway).socket
     return connect(f"ws://127.0.0.1:{gateway.port}{path}", open_timeout=20, max_size=None, **options)  # type: ignore[arg-type]
 
 
@@ -72,7 +77,8 @@ def test_fragments(site: Gateway) -> None:
 def test_many_at_once(site: Gateway) -> None:
     async def one(number: int) -> None:
         uri = f"ws://127.0.0.1:{site.port}/echo"
-        async with websockets.connect(uri, open_timeout=30) as client:
+        made = {"sock": Bridge(site).socket} if site.carrier == "h2" else {}
+        async with websockets.connect(uri, open_timeout=30, **made) as client:
             for turn in range(20):
                 text = f"{number} {turn} " * (turn * 50 + 1)
                 await client.send(text)
@@ -93,7 +99,7 @@ def test_subprotocol_and_scope(site: Gateway) -> None:
         assert told == {
             "type": "websocket",
             "scheme": "ws",
-            "http_version": "1.1",
+            "http_version": {"h1": "1.1", "h2": "2"}[site.carrier],
             "path": "/scope",
             "subprotocols": ["a", "b"],
         }
@@ -136,8 +142,8 @@ def test_a_slow_app(site: Gateway) -> None:
         assert client.recv(30) == str(64 * 65536)
 
 
-def test_the_longest_message(make_gateway: Maker) -> None:
-    gateway = make_gateway(app_target="sockets:app", websocket={"max_message": "1MiB"})
+def test_the_longest_message(make_site: Maker) -> None:
+    gateway = make_site(app_target="sockets:app", websocket={"max_message": "1MiB"})
     for compression in ("deflate", None):
         with dial(gateway, "/echo", compression=compression) as client:
             client.send(bytes(1 << 20))
@@ -149,8 +155,8 @@ def test_the_longest_message(make_gateway: Maker) -> None:
     gateway.expect_counted("limit_ws_max_message", 2)
 
 
-def test_the_worker_stops(make_gateway: Maker) -> None:
-    gateway = make_gateway(app_target="sockets:app")
+def test_the_worker_stops(make_site: Maker) -> None:
+    gateway = make_site(app_target="sockets:app")
     with dial(gateway, "/echo") as client:
         client.send("x")
         assert client.recv(20) == "x"
@@ -166,7 +172,10 @@ class Sans:
     """A client of wsproto over a socket."""
 
     def __init__(self, gateway: Gateway, path: str):
-        self.socket = socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
+        if gateway.carrier == "h2":
+            self.socket = Bridge(gateway).socket
+        else:
+            self.socket = socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
         self.protocol = WSConnection(ConnectionType.CLIENT)
         self.send(Request(host="localhost", target=path, extensions=[PerMessageDeflate()]))
 
