@@ -209,7 +209,8 @@ static void append_table(const struct admin_table *table, const char *prefix, si
             admin_table_rows(table) == 0) {
             continue;
         }
-        strbuf_printf(out, "# TYPE gatewayd_%s_%s%s gauge\n", prefix, about->name, unit);
+        strbuf_printf(out, "# HELP gatewayd_%s_%s%s %s.\n# TYPE gatewayd_%s_%s%s gauge\n", prefix,
+                      about->name, unit, about->help, prefix, about->name, unit);
         for (size_t row = 0; row < admin_table_rows(table); row++) {
             const char *cell = admin_table_cell(table, row, column);
             if (cell[0] == '\0') {

@@ -16,33 +16,60 @@
 #define COLUMNS_MAX 24
 
 static const struct admin_column app_columns[] = {
-    {"app", ADMIN_TEXT},        {"state", ADMIN_TEXT},       {"generation", ADMIN_TEXT},
-    {"ready", ADMIN_NUMBER},    {"workers", ADMIN_NUMBER},   {"in_flight", ADMIN_NUMBER},
-    {"waiting", ADMIN_NUMBER},  {"queue_max", ADMIN_NUMBER}, {"socket", ADMIN_TEXT},
-    {"last_error", ADMIN_LINES}};
+    {"app", ADMIN_TEXT, NULL},
+    {"state", ADMIN_TEXT, NULL},
+    {"generation", ADMIN_TEXT, NULL},
+    {"ready", ADMIN_NUMBER, "Ready workers of the generation that serves"},
+    {"workers", ADMIN_NUMBER, "Workers connected"},
+    {"in_flight", ADMIN_NUMBER, "Requests with workers"},
+    {"waiting", ADMIN_NUMBER, "Requests waiting for a worker"},
+    {"queue_max", ADMIN_NUMBER, "Requests that may wait"},
+    {"socket", ADMIN_TEXT, NULL},
+    {"last_error", ADMIN_LINES, NULL}};
 static const struct admin_column generation_columns[] = {
-    {"app", ADMIN_TEXT},       {"generation", ADMIN_TEXT}, {"state", ADMIN_TEXT},
-    {"workers", ADMIN_NUMBER}, {"ready", ADMIN_NUMBER},    {"since", ADMIN_SECONDS},
-    {"reason", ADMIN_LINES}};
+    {"app", ADMIN_TEXT, NULL},
+    {"generation", ADMIN_TEXT, NULL},
+    {"state", ADMIN_TEXT, NULL},
+    {"workers", ADMIN_NUMBER, "Workers of the generation"},
+    {"ready", ADMIN_NUMBER, "Ready workers of the generation"},
+    {"since", ADMIN_SECONDS, "Time since the generation came into its state"},
+    {"reason", ADMIN_LINES, NULL}};
 static const struct admin_column worker_columns[] = {
-    {"app", ADMIN_TEXT},         {"pid", ADMIN_NUMBER},      {"id", ADMIN_TEXT},
-    {"claimed", ADMIN_BOOL},     {"state", ADMIN_TEXT},      {"generation", ADMIN_TEXT},
-    {"in_flight", ADMIN_NUMBER}, {"capacity", ADMIN_NUMBER}, {"long_lived", ADMIN_NUMBER},
-    {"abandoned", ADMIN_NUMBER}, {"served", ADMIN_NUMBER},   {"refused", ADMIN_NUMBER},
-    {"failures", ADMIN_NUMBER},  {"links", ADMIN_NUMBER},    {"lag", ADMIN_SECONDS},
-    {"rss", ADMIN_BYTES},        {"age", ADMIN_SECONDS},     {"python", ADMIN_TEXT},
-    {"version", ADMIN_TEXT},     {"last_error", ADMIN_LINES}};
+    {"app", ADMIN_TEXT, NULL},
+    {"pid", ADMIN_NUMBER, NULL},
+    {"id", ADMIN_TEXT, NULL},
+    {"claimed", ADMIN_BOOL, "Whether the process id is only what the worker says"},
+    {"state", ADMIN_TEXT, NULL},
+    {"generation", ADMIN_TEXT, NULL},
+    {"in_flight", ADMIN_NUMBER, "Requests with the worker"},
+    {"capacity", ADMIN_NUMBER, "Requests that it takes at once"},
+    {"long_lived", ADMIN_NUMBER, "WebSockets and streams that last"},
+    {"abandoned", ADMIN_NUMBER, "Streams that the gateway has ended and the worker has not"},
+    {"served", ADMIN_NUMBER, "Requests that it has ended"},
+    {"refused", ADMIN_NUMBER, "Requests that it has refused"},
+    {"failures", ADMIN_NUMBER, "Failures of the worker itself, in a row"},
+    {"links", ADMIN_NUMBER, "Links open"},
+    {"lag", ADMIN_SECONDS, "Round trip through its event loop"},
+    {"rss", ADMIN_BYTES, "Resident memory"},
+    {"age", ADMIN_SECONDS, "Time since it connected"},
+    {"python", ADMIN_TEXT, NULL},
+    {"version", ADMIN_TEXT, NULL},
+    {"last_error", ADMIN_LINES, NULL}};
 static const struct admin_column connection_columns[] = {
-    {"id", ADMIN_NUMBER},       {"loop", ADMIN_NUMBER}, {"client", ADMIN_TEXT},
-    {"protocol", ADMIN_TEXT},   {"tls", ADMIN_TEXT},    {"server_name", ADMIN_TEXT},
-    {"requests", ADMIN_NUMBER}, {"age", ADMIN_SECONDS}, {"draining", ADMIN_BOOL},
-    {"state", ADMIN_TEXT}};
+    {"id", ADMIN_NUMBER, NULL},       {"loop", ADMIN_NUMBER, NULL},
+    {"client", ADMIN_TEXT, NULL},     {"protocol", ADMIN_TEXT, NULL},
+    {"tls", ADMIN_TEXT, NULL},        {"server_name", ADMIN_TEXT, NULL},
+    {"requests", ADMIN_NUMBER, NULL}, {"age", ADMIN_SECONDS, NULL},
+    {"draining", ADMIN_BOOL, NULL},   {"state", ADMIN_TEXT, NULL}};
 static const struct admin_column request_columns[] = {
-    {"conn", ADMIN_NUMBER},   {"loop", ADMIN_NUMBER},     {"app", ADMIN_TEXT},
-    {"worker", ADMIN_NUMBER}, {"phase", ADMIN_TEXT},      {"age", ADMIN_SECONDS},
-    {"status", ADMIN_NUMBER}, {"received", ADMIN_BYTES},  {"to_worker", ADMIN_BYTES},
-    {"sent", ADMIN_BYTES},    {"to_client", ADMIN_BYTES}, {"retries", ADMIN_NUMBER},
-    {"method", ADMIN_TEXT},   {"host", ADMIN_TEXT},       {"target", ADMIN_TEXT}};
+    {"conn", ADMIN_NUMBER, NULL},     {"loop", ADMIN_NUMBER, NULL},
+    {"app", ADMIN_TEXT, NULL},        {"worker", ADMIN_NUMBER, NULL},
+    {"phase", ADMIN_TEXT, NULL},      {"age", ADMIN_SECONDS, NULL},
+    {"status", ADMIN_NUMBER, NULL},   {"received", ADMIN_BYTES, NULL},
+    {"to_worker", ADMIN_BYTES, NULL}, {"sent", ADMIN_BYTES, NULL},
+    {"to_client", ADMIN_BYTES, NULL}, {"retries", ADMIN_NUMBER, NULL},
+    {"method", ADMIN_TEXT, NULL},     {"host", ADMIN_TEXT, NULL},
+    {"target", ADMIN_TEXT, NULL}};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

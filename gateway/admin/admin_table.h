@@ -25,6 +25,7 @@ enum admin_kind {
 struct admin_column {
     const char *name; /* JSON key; in capitals the text's heading */
     enum admin_kind kind;
+    const char *help; /* of numbers, for Prometheus; NULL elsewhere */
 };
 
 /* What can be asked of the gateway's loops. */

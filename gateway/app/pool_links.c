@@ -434,7 +434,7 @@ void pool_attach(struct pool *pool, struct pool_link *link)
         release_link(link);
         return;
     }
-    channel_count_abandoned(link->channel, &worker->abandoned);
+    channel_watch(link->channel, &worker->abandoned, &worker->lag_ns);
     add_link(pool, link);
     if (atomic_load_explicit(&worker->retire, memory_order_acquire)) {
         pool_links_send_away(pool); /* it was on its way here meanwhile */

@@ -48,7 +48,7 @@ static void paint(const char *text)
     for (unsigned row = 1; row < rows && *text != '\0'; row++) {
         size_t length = strcspn(text, "\n");
         strbuf_append(&page, text, length < columns ? length : columns);
-        strbuf_append_text(&page, LINE_REST "\r\n");
+        strbuf_append_text(&page, LINE_REST "\n");
         text += length + (text[length] == '\n');
     }
     strbuf_append_text(&page, SCREEN_REST);

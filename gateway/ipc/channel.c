@@ -274,10 +274,11 @@ struct channel_counts channel_counts(const struct channel *channel)
                                    .last_id = channel->last_id};
 }
 
-void channel_count_abandoned(struct channel *channel, _Atomic uint32_t *count)
+void channel_watch(struct channel *channel, _Atomic uint32_t *abandoned, _Atomic uint64_t *lag)
 {
     REQUIRE(channel->abandoned == NULL && stream_list_empty(&channel->streams));
-    channel->abandoned = count;
+    channel->abandoned = abandoned;
+    channel->lag = lag;
 }
 
 bool channel_is_ready(const struct channel *channel)

@@ -66,8 +66,9 @@ struct channel_counts {
     uint32_t last_id;
 };
 struct channel_counts channel_counts(const struct channel *channel);
-/* Counts in `count`, which outlives the channel, its streams that the gateway has ended and whose DONE has not come. Once. */
-void channel_count_abandoned(struct channel *channel, _Atomic uint32_t *count);
+/* What the channel keeps up to date beyond on_lag, in what outlives it: how many streams the gateway has ended whose DONE has not come, and
+ * while a PING is unanswered its age in nanoseconds, at every tick. Once, before the first stream. */
+void channel_watch(struct channel *channel, _Atomic uint32_t *abandoned, _Atomic uint64_t *lag);
 bool channel_is_ready(const struct channel *channel);
 /* Whether HELLO_ACK names these features (FRAME_FEATURE bits, ipc/frame.h). */
 bool channel_offers(const struct channel *channel, uint64_t features);

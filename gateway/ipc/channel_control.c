@@ -259,6 +259,10 @@ static void check_lag(struct channel *channel)
 {
     uint64_t now = loop_now(channel->loop);
 
+    /* What has waited so long already is no shorter when it comes: dispatch need not wait for it. */
+    if (channel->lag != NULL) {
+        atomic_store_explicit(channel->lag, now - channel->ping_at, memory_order_relaxed);
+    }
     if (channel->ping_told || now < lag_deadline(channel)) {
         return;
     }

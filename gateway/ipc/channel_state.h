@@ -46,8 +46,8 @@ struct channel {
     struct channel_stream *sending; /* inside its on_sendable */
     uint32_t sending_room;
     unsigned attached;
-    _Atomic uint32_t *
-        abandoned; /* counted there: streams that we have ended and the worker has not; NULL: nowhere */
+    _Atomic uint32_t *abandoned; /* of channel_watch; NULL: nowhere */
+    _Atomic uint64_t *lag;
     uint32_t last_id;
     struct idmap conns; /* connection ids told by CONN; the value is the channel itself */
 

@@ -10,6 +10,7 @@ from harness.deploy import ctl, generations, serving, start_generation, wait_sta
 from harness.gateway import VARIANT, Gateway
 from harness.load import Load
 from harness.process import wait_for
+from harness.websocket import CLOSE, WsClient
 
 Maker = Callable[..., Gateway]
 QUICK = {"soak": "300ms", "probation": "300ms", "queue_timeout": "20s"}
@@ -365,3 +366,47 @@ def test_json_of_orders(shop: Callable[..., Gateway]) -> None:
     assert json.loads(done.stdout) == {"outcome": "done", "text": "promoted"}
     for command in ("status", "top", "apps", "generations", "workers", "connections", "requests"):
         json.loads(ctl(gateway, "--json", command).stdout)
+
+
+# --- what lasts longer than a deploy ----------------------------------------------------------------------------------
+
+
+def test_streams_across_a_promotion(shop: Callable[..., Gateway]) -> None:
+    """A download and an event stream go on with their old worker to their end; a WebSocket is closed with 1012."""
+    gateway = shop()
+    old = list(gateway.workers)
+    expected = b"".join(b"data: %d\n\n" % i for i in range(30))
+    with gateway.client(receive_buffer=32768) as download, gateway.client() as events, gateway.client() as web:
+        download.request("GET", "/download?bytes=4000000&chunked=1")
+        head = download.head()
+        events.request("GET", "/drip?count=30&delay=100")
+        drip = events.head()
+        socket = WsClient(web)
+        socket.handshake("/ws")
+        assert web.head().status == 101
+        start_generation(gateway, "v2", 1)
+        assert ctl(gateway, "deploy", "main", "--generation", "v2", "--wait", "--timeout", "60").returncode == 0
+        wait_state(gateway, "v1", "retired")
+        assert serving(gateway) == "v2"
+        assert any(worker.alive for worker in old)
+        closed = socket.frame()
+        assert (closed.opcode, closed.code) == (CLOSE, 1012)
+        assert len(download.body(head)) == 4000000
+        assert events.body(drip) == expected
+    for worker in old:
+        assert worker.wait() == 4
+
+
+def test_websockets_may_be_kept_over_a_promotion(shop: Callable[..., Gateway]) -> None:
+    gateway = shop(ws_on_drain="500ms")
+    with gateway.client() as web:
+        socket = WsClient(web)
+        socket.handshake("/ws")
+        assert web.head().status == 101
+        start_generation(gateway, "v2", 1)
+        assert ctl(gateway, "deploy", "main", "--generation", "v2", "--wait", "--timeout", "60").returncode == 0
+        wait_state(gateway, "v1", "retired")
+        socket.text("still there")
+        assert socket.frame().payload == b"still there"
+        closed = socket.frame()
+        assert (closed.opcode, closed.code) == (CLOSE, 1012)

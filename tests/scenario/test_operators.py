@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: MIT
 """What operators use: gatewayctl, the health endpoint, the redirect to https."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
+import shutil
+import signal
+import struct
 import subprocess
+import tempfile
+import termios
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from harness.gateway import ROOT, Gateway
 from harness.http1 import Client
 from harness.ports import free_port
+from harness.process import wait_for
 
 GATEWAYCTL = os.environ.get("GATEWAYCTL", str(ROOT / "build" / "gatewayctl"))
 Maker = Callable[..., Gateway]
@@ -93,6 +103,135 @@ def test_health_endpoint(make_gateway: Maker) -> None:
     assert re.search(r"^# TYPE gatewayd_requests_total counter$", text, re.MULTILINE), text[:400]
     assert re.search(r"^gatewayd_requests_total 1$", text, re.MULTILINE)
     assert get("/nothing")[0] == 404
+
+
+LABEL = r'[a-z_][a-z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
+SAMPLE = re.compile(rf"([a-z_:][a-z0-9_:]*)(?:\{{({LABEL}(?:,{LABEL})*)\}})? (-?[0-9]+(?:\.[0-9]+)?)")
+
+
+def test_prometheus_text_is_strict(make_gateway: Maker, tmp_path: Path) -> None:
+    """Every metric is described once, before its samples, which stand together; no series is there twice."""
+    port = free_port()
+    gateway = make_gateway(workers=2, admin={"http": f"127.0.0.1:{port}"}, worker_options=["--generation", 'v"1\\'])
+    gateway.get("/")
+    with Client(("127.0.0.1", port)) as client:
+        text = client.get("/metrics").body.decode()
+    assert text.endswith("\n")
+    kinds: dict[str, str] = {}
+    helps: set[str] = set()
+    finished: set[str] = set()
+    series: set[str] = set()
+    current = ""
+    for line in text.splitlines():
+        if line.startswith("# "):
+            _, word, name, rest = line.split(" ", 3)
+            assert name not in finished and not any(known.startswith(f"{name}{{") or known == name for known in series)
+            if word == "HELP":
+                assert name not in helps and rest
+                helps.add(name)
+            else:
+                assert word == "TYPE" and name not in kinds and rest in ("counter", "gauge"), line
+                assert (rest == "counter") == name.endswith("_total"), line
+                kinds[name] = rest
+            continue
+        match = SAMPLE.fullmatch(line)
+        assert match, line
+        name, labels = match.group(1), match.group(2) or ""
+        assert name in kinds, line
+        if name != current:
+            assert name not in finished, line
+            finished.add(current)
+            current = name
+        assert f"{name}{{{labels}}}" not in series, line
+        series.add(f"{name}{{{labels}}}")
+        assert kinds[name] == "gauge" or float(match.group(3)) >= 0
+    assert any('generation="v\\"1\\\\"' in known for known in series)
+    promtool = shutil.which("promtool")
+    if promtool:
+        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done
+
+
+def test_answers_when_the_app_is_stuck(make_gateway: Maker) -> None:
+    """The only worker is stopped and the queue is full: operators get their answers as ever."""
+    port = free_port()
+    gateway = make_gateway(
+        admin={"http": f"127.0.0.1:{port}"},
+        app={"queue_max": 2},
+        ipc={"ping_interval": "50ms", "unresponsive_after": "200ms"},
+    )
+    gateway.workers[0].pause()
+    wait_for(lambda: gateway.admin("workers")[0]["state"] == "unresponsive", "the worker to be unresponsive")
+    waiting = [gateway.client() for _ in range(2)]
+    for client in waiting:
+        client.request("GET", "/")
+    gateway.wait_metric("requests_waiting", 2)
+    assert gateway.get("/").status == 503
+    for command in ("status", "top", "apps", "generations", "workers", "connections", "requests", "metrics"):
+        assert ctl(gateway, command).returncode == 0
+    with Client(("127.0.0.1", port)) as client:
+        assert client.get("/livez").status == 200
+    assert ctl(gateway, "pause", "main").returncode == 0
+    assert ctl(gateway, "resume", "main").returncode == 0
+    gateway.workers[0].go_on()
+    for client in waiting:
+        assert client.response().status == 200
+        client.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_user_is_refused(make_gateway: Maker) -> None:
+    gateway = make_gateway(admin={"mode": "0666"})
+    for path in (gateway.directory, *gateway.directory.parents):
+        if (
+            path.owner() == "root"
+            and path.is_relative_to(tempfile.gettempdir())
+            and path != Path(tempfile.gettempdir())
+        ):
+            path.chmod(0o755)
+    command = [GATEWAYCTL, "-s", str(gateway.admin_socket), "pause", "main"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, user=65534, group=65534)
+    assert done.returncode == 3, done
+    assert "user id 65534 may not ask" in done.stderr
+    assert gateway.status()["apps"][0]["state"] == "serving"
+    assert gateway.metric("admin_refused") == 1
+
+
+def test_top_on_a_terminal(gateway: Gateway) -> None:
+    """In place on a terminal, until a signal; then the terminal is as it was."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 60, 0, 0))
+    command = [GATEWAYCTL, "-s", str(gateway.admin_socket), "top", "--interval", "0.1"]
+    with subprocess.Popen(command, stdout=slave, stderr=subprocess.PIPE) as child:
+        os.close(slave)
+        seen = b""
+        while seen.count(b"\x1b[H") < 3:
+            seen += os.read(master, 65536)
+        child.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the other side has closed
+            while piece := os.read(master, 65536):
+                seen += piece
+        assert child.wait() == 0
+    os.close(master)
+    assert seen.startswith(b"\x1b[?1049h") and seen.endswith(b"\x1b[?1049l")
+    page = seen.split(b"\x1b[H")[1]
+    assert b"gatewayd" in page
+    lines = page.replace(b"\x1b[K", b"").split(b"\r\n")
+    assert len(lines) <= 20 and max(len(line) for line in lines) <= 60
+
+
+def test_event_streams_are_long_lived(make_gateway: Maker) -> None:
+    gateway = make_gateway(app={"long_lived_max": 1})
+    with gateway.client() as first, gateway.client() as second:
+        first.request("GET", "/drip?count=1000&delay=50")
+        assert first.head().status == 200
+        assert gateway.admin("workers")[0]["long_lived"] == 1
+        refused = second.get("/drip?count=1&delay=1")
+        assert refused.status == 503 and refused.header("retry-after")
+        assert gateway.get("/").status == 200  # others are not concerned
+        assert gateway.metric("limit_long_lived") == 1
+    wait_for(lambda: gateway.admin("workers")[0]["long_lived"] == 0, "the stream's end")
+    assert gateway.get("/drip?count=1&delay=1").status == 200
 
 
 def test_redirect_to_https(make_gateway: Maker) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The scenario app as one generation of a deployment: DEPLOY_FAULT says what is wrong with it.
+"""The app of the mixed load as one generation of a deployment: DEPLOY_FAULT says what is wrong with it.
 
 import: cannot be imported; lifespan: its start-up fails; hang: its start-up never ends; crash: it dies of a request;
 error: every request raises. Requests for /generation are answered with DEPLOY_NAME.
@@ -11,8 +11,8 @@ import signal
 from collections.abc import MutableMapping
 from typing import Any
 
+from mixed import app as mixed_app
 from scenario import Receive, Send, note
-from scenario import app as scenario_app
 
 FAULT = os.environ.get("DEPLOY_FAULT", "")
 NAME = os.environ.get("DEPLOY_NAME", "")
@@ -47,4 +47,4 @@ async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> 
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
         return
-    await scenario_app(scope, receive, send)
+    await mixed_app(scope, receive, send)
