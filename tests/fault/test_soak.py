@@ -153,6 +153,7 @@ def test_soak(make_gateway: Maker) -> None:
             fault()
             wait_for(lambda: ready(gateway) == WORKERS, f"the workers after {fault.__name__}", 60)
             assert not load.failures, f"{fault.__name__}: {load.failures[:5]}"
+            print(f"{end - time.monotonic():6.0f} s left, {load.answered} requests: {fault.__name__}", flush=True)
             time.sleep(max(0.0, min(EVERY - (time.monotonic() - began), end - time.monotonic())))
     print(f"{load}\n{dict(done)}", flush=True)
     assert gateway.server_pid == server, "the server was started again"
