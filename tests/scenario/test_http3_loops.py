@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""QUIC over several loops: packets find their connection's loop whatever address they come from, connections that nobody
-has any more are reset, and bounds hold over all loops."""
+"""QUIC over several loops: packets find their connection's loop whatever address they come from, connections that
+nobody has any more are reset, and bounds hold over all loops."""
 
 import contextlib
 import hashlib
