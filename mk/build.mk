@@ -15,6 +15,8 @@ below_ws := http loop base
 below_h1 := http net loop base
 below_h2 := http net loop base
 below_h3 := http net loop base
+# Tests of QUIC alone: those of h3 put a connection of their own in its place.
+below_quic := h3 http net loop base
 below_app := ws ipc http net loop base
 below_config := app h1 h2 h3 ws ipc http net loop base
 below_admin := app h1 h2 h3 ws ipc http net loop base
