@@ -89,7 +89,9 @@ void forward_finish(struct forward *forward)
     if (forward->stream != NULL && !forward->end_sent) {
         channel_stream_abort_body(forward->stream);
     }
-    health_succeeded(&forward->link->worker->health);
+    if (forward->link != NULL) {
+        health_succeeded(&forward->link->worker->health);
+    }
     forward_over(forward);
     exchange_worker_detach(exchange);
 }
@@ -302,6 +304,7 @@ static void on_gone(void *user, const struct channel_gone *gone)
         return;
     }
     if (forward_file_is_rest(forward)) { /* the response needs the worker no more (SPEC R111) */
+        forward->link = NULL;
         return;
     }
     if (gone->end != CHANNEL_END_RESET) {

@@ -113,9 +113,10 @@ def test_parts_of_files_between_text(client: Client) -> None:
 
 @pytest.mark.parametrize("name", ["ten", "big"])
 def test_descriptor_that_is_closed_at_once(client: Client, name: str) -> None:
-    assert hashlib.sha256(client.get(f"/whole/{name}").body).digest() == hashlib.sha256(
-        TEXT if name == "ten" else BIG
-    ).digest()
+    assert (
+        hashlib.sha256(client.get(f"/whole/{name}").body).digest()
+        == hashlib.sha256(TEXT if name == "ten" else BIG).digest()
+    )
 
 
 def test_more_behind_a_file(client: Client) -> None:

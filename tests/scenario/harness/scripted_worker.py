@@ -8,6 +8,7 @@ import contextlib
 import mmap
 import os
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Iterable
@@ -115,6 +116,11 @@ class ScriptedWorker:
         self, kind: int, payload: bytes = b"", *, stream: int = 0, flags: int = 0, code: int = 0, aux: int = 0
     ) -> None:
         self.raw(frame(kind, payload, stream=stream, flags=flags, code=code, aux=aux))
+
+    def file(self, stream: int, descriptors: list[int], offset: int, count: int, flags: int = 0) -> None:
+        """FILE with these descriptors: one is right."""
+        data = frame(c.FRAME_FILE, struct.pack("<QQ", offset, count), stream=stream, flags=flags)
+        socket.send_fds(self.socket, [data], descriptors)
 
     def send_hello(self) -> None:
         self.send(c.FRAME_HELLO, packb(self.hello_map))
