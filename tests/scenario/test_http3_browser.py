@@ -67,7 +67,7 @@ def test_forced(site: tuple[Gateway, str], tmp_path: Path) -> None:
 
 def test_found_by_alt_svc(site: tuple[Gateway, str], tmp_path: Path) -> None:
     """The page comes by HTTP/2 and tells of HTTP/3; what is fetched later comes by that."""
-    # Chromium speaks QUIC with no key of an unknown authority, unless its host is one that is forced, be it at another port.
+    # Chromium takes no key of an unknown authority for QUIC, unless its host is forced, be it at another port.
     told = browse(site, tmp_path, "--origin-to-force-quic-on=localhost:1")
     assert told["page"] == "h2", told
     assert told["fetched"][-1] == "h3", told

@@ -330,7 +330,10 @@ def test_hundred_handshakes_at_30_percent(server: Gateway, seed: int) -> None:
 def test_rebinding(server: Gateway, host: str | None) -> None:
     """A NAT gives the client another port (or address) in mid-download: the new path is validated, the rest comes."""
     before = server.metric("quic_migrations")
-    with UdpProxy(server.quic_address, network=Network(rate=4 * MIB)) as proxy, Http3(proxy.address) as client:
+    with (
+        UdpProxy(server.quic_address, network=Network(rate=4 * MIB)) as proxy,
+        Http3(proxy.address, nudge=0.2) as client,
+    ):
         stream = client.open(request(f"/download?bytes={3 * MIB}"))
         answer = client.answers[stream]
         for part in (1, 2):

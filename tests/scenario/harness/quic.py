@@ -120,6 +120,9 @@ class Options:
     large_hello: bool = False  # a ClientHello of two Initial packets, as with a post-quantum key share
     initial_rtt: float = 0.1
     timeout: float = 20.0
+    # After so long without a packet a PING goes out. Behind a NAT that forgets it, a client that only reads would wait
+    # for ever: what the gateway sends goes to where it was seen last.
+    nudge: float = 0.0
     # Hooks: the transport parameters as they go out; the TLS context before its ClientHello is made.
     parameters: Callable[[bytes], bytes] | None = None
     prepare: Callable[[QuicConnection], None] | None = None
@@ -149,6 +152,7 @@ class Quic:
         self.sleeping = False  # True: what comes is left in the socket
         self.stateless_reset = False
         self._ping = 0
+        self._heard = time.monotonic()
         self.quic = QuicConnection(
             configuration=self._configuration(),
             session_ticket_handler=self.tickets.append,
@@ -281,6 +285,7 @@ class Quic:
                 if (level, kind) in ((socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)):
                     self.ecn[ECN_NAMES[value[0] & 3]] += 1
             self.received += 1
+            self._heard = time.monotonic()
             self.received_bytes += len(data)
             self._note_reset(data)
             self.quic.receive_datagram(data, self.address, time.monotonic())
@@ -332,9 +337,14 @@ class Quic:
 
     def turn(self) -> float:
         """Sends, and gives the time of the next timer."""
+        nudge = self.options.nudge
+        if nudge and time.monotonic() >= self._heard + nudge:
+            self._heard = time.monotonic()
+            self.quic.send_ping(-1)
         self.flush()
         timer = self.quic.get_timer()
-        return float("inf") if timer is None else timer
+        wait = self._heard + nudge if nudge else float("inf")
+        return wait if timer is None else min(timer, wait)
 
     def on_time(self) -> None:
         timer = self.quic.get_timer()
