@@ -27,6 +27,9 @@ static struct slice last_element(struct slice list, struct slice *rest)
 /* "192.0.2.1", "192.0.2.1:80", "[2001:db8::1]:80", "2001:db8::1" without the port. */
 static struct slice host_part(struct slice element)
 {
+    if (element.length == 0) {
+        return element; /* its data may be NULL */
+    }
     if (element.length > 1 && element.data[0] == '[') {
         const char *end = memchr(element.data, ']', element.length);
         return end == NULL ? element
