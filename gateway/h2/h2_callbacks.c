@@ -33,6 +33,7 @@ static bool refuses_streams(const struct h2_conn *h2)
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct h2_conn *h2 = user;
+    h2->block_bytes = h2->block_fields = 0;
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         head_block_begin(&h2->block, NULL, h2_http_settings(h2));
         return 0;
@@ -53,6 +54,20 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return nghttp2_session_set_stream_user_data(session, id, stream);
 }
 
+/* A byte on the wire may be a field of kilobytes, which costs its check again and again (CVE-2026-49975): what comes behind the limits
+ * is counted, also where nobody wants the block. */
+static int count_decoded(struct h2_conn *h2, size_t length)
+{
+    const struct http_settings *http = h2_http_settings(h2);
+    h2->block_bytes += length + HEAD_BLOCK_FIELD_OVERHEAD;
+    h2->block_fields++;
+    if (h2->block_bytes > http->header_block_max ||
+        h2->block_fields > http->header_fields_max + http->cookie_crumbs_max) {
+        h2_guard_glitch(h2);
+    }
+    return h2_is_over(h2) ? NGHTTP2_ERR_PAUSE : 0;
+}
+
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
                      size_t name_length, const uint8_t *value, size_t value_length, uint8_t flags,
                      void *user)
@@ -65,7 +80,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         head_block_field(&h2->block, (struct slice){(const char *)name, name_length},
                          (struct slice){(const char *)value, value_length});
     }
-    return 0;
+    return count_decoded(h2, name_length + value_length);
 }
 
 /* A field that the library would drop silently makes the request malformed (RFC 9113 8.2.1, 8.1.1). */

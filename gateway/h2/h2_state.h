@@ -58,7 +58,9 @@ struct h2_conn {
     struct loop_timer timer;
     uint64_t settings_sent_at; /* 0: acknowledged */
     uint64_t block_since;      /* the open header block's first byte; 0: none */
-    uint64_t idle_since;       /* no stream is open; 0: one is */
+    uint64_t block_bytes;      /* that it has been decoded to, whoever wants it */
+    uint64_t block_fields;
+    uint64_t idle_since; /* no stream is open; 0: one is */
     uint64_t linger_since, notice_at;
     enum h2_drain drain;
     enum end_reason close_reason; /* CLOSING; or of what ends with the session */

@@ -8,8 +8,6 @@
 #include "http/fields.h"
 
 #define FIRST_CAPACITY 16
-/* What a field costs beside its bytes: RFC 9113 6.5.2, RFC 9114 4.2.2. */
-#define FIELD_OVERHEAD 32
 
 static void refuse(struct head_block *block, unsigned status, const char *text)
 {
@@ -30,7 +28,7 @@ void head_block_begin(struct head_block *block, struct arena *arena,
 static void count_trailer(struct head_block *block, struct slice name, struct slice value)
 {
     block->counted++;
-    block->bytes += name.length + value.length + FIELD_OVERHEAD;
+    block->bytes += name.length + value.length + HEAD_BLOCK_FIELD_OVERHEAD;
     if (block->status == 0 && (block->counted > block->settings->trailer_fields_max ||
                                block->bytes > block->settings->trailer_block_max)) {
         METRIC_INCREMENT(limit_trailers);
@@ -42,7 +40,7 @@ static void count_field(struct head_block *block, struct slice name, struct slic
 {
     const struct http_settings *settings = block->settings;
     bool crumb = slice_equal(name, SLICE("cookie"));
-    block->bytes += name.length + value.length + FIELD_OVERHEAD;
+    block->bytes += name.length + value.length + HEAD_BLOCK_FIELD_OVERHEAD;
     block->crumbs += crumb;
     block->counted += !crumb;
     if (block->status != 0) {

@@ -15,6 +15,9 @@
 #include "http/head.h"
 #include "http/settings.h"
 
+/* What a field costs beside its bytes: RFC 9113 6.5.2, RFC 9114 4.2.2. */
+#define HEAD_BLOCK_FIELD_OVERHEAD 32
+
 /* A header block that is being read. */
 struct head_block {
     struct arena *arena; /* the exchange's; NULL: trailers, or nobody wants it */

@@ -198,30 +198,39 @@ def test_empty_continuation(server: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "length", "metric"),
+    ("name", "length", "uses", "metric"),
     [
-        ("x-bomb", 3800, "limit_header_block"),
-        ("x-bomb", 1, "limit_header_fields"),
-        ("cookie", 1, "limit_cookie_crumbs"),
+        ("x-bomb", 3800, 20, "limit_header_block"),
+        ("x-bomb", 1, 150, "limit_header_fields"),
+        ("cookie", 1, 150, "limit_cookie_crumbs"),
     ],
 )
-def test_bomb(server: Gateway, name: str, length: int, metric: str) -> None:
-    """CVE-2026-49975: one large entry of the table, then one byte for each use, on streams whose windows stay shut."""
+def test_small_bombs(server: Gateway, name: str, length: int, uses: int, metric: str) -> None:
+    """One entry of the table, then one byte for each use, on streams whose windows stay shut: 431 for each."""
     before = server.metric(metric)
     with connect(server, window=0) as client:
         first = client.open(request("/"), flags=END_HEADERS)
         client.wait(lambda got: got.kind == HEADERS and got.stream == first)
         client.open([*request("/"), ("x", "y")])
         head = block(request()) + literal(name, "v" * length, 0x40)
-        for _ in range(90):
+        for _ in range(50):
             stream, client.next_stream = client.next_stream, client.next_stream + 2
-            client.send(HEADERS, END_HEADERS | END_STREAM, stream, head + b"\xbe" * 12_000)
+            client.send(HEADERS, END_HEADERS | END_STREAM, stream, head + b"\xbe" * uses)
             head = block(request())
-            if client.goaways or client.closed:
-                break
-        for _ in range(90):
+        for _ in range(50):
             client.wait(lambda got: got.kind == HEADERS and client.answers[got.stream].status == 431)
-    assert server.metric(metric) == before + 90
+    assert server.metric(metric) == before + 50
+
+
+@pytest.mark.parametrize(("name", "length"), [("x-bomb", 3800), ("x-bomb", 1), ("cookie", 1)])
+def test_bomb(server: Gateway, name: str, length: int) -> None:
+    """CVE-2026-49975: decoding itself is what costs, so the fields behind the limits count."""
+    before = server.metric("h2_glitch_floods")
+    with connect(server) as client:
+        head = block(request()) + literal(name, "v" * length, 0x40)
+        client.send(HEADERS, END_HEADERS | END_STREAM, client.next_stream, head + b"\xbe" * 12_000)
+        assert client.end() == ENHANCE_YOUR_CALM
+    assert server.metric("h2_glitch_floods") == before + 1
 
 
 def test_zero_window(server: Gateway) -> None:
