@@ -32,6 +32,7 @@ LEFT_OUT = {
     "test_csrf_over_tls_asks_for_the_origin": "plain http beside https",
     "test_threads_of_clients": "httpx's own connections",
     "test_curl_upload": "curl with HTTP/1.1",
+    "test_the_gateway_stops": "its client acknowledges nothing meanwhile; test_http3_end_of_life.py has it",
     "test_worker_said_nothing_unexpected": "it sums up a whole run of its own suite",
     "test_large_and_many_headers": "above limits.header_block as HTTP/3 counts it (RFC 9114 4.2.2)",
 }
@@ -62,6 +63,15 @@ class H3Site(Site):
 def cases_of(module: Any) -> dict[str, Any]:
     """The test functions of a suite that make sense over HTTP/3."""
     return {name: value for name, value in vars(module).items() if name.startswith("test_") and name not in LEFT_OUT}
+
+
+def carried_cases(module: Any) -> dict[str, Any]:
+    """The test functions of a WebSocket suite, without those that belong to one carrier."""
+
+    def of_one(value: Any) -> bool:
+        return any(mark.name == "parametrize" and mark.args[0] == "site" for mark in getattr(value, "pytestmark", []))
+
+    return {name: value for name, value in cases_of(module).items() if not of_one(value)}
 
 
 def common_cases(cases: type) -> type:

@@ -174,7 +174,7 @@ def test_the_access_log_has_one_line_at_the_end(site: Gateway, worker: WsWorker)
         return [line for line in site.access_log() if "once" in line]
 
     wait_for(lines, "the line")
-    told = {"h1": '"GET / HTTP/1.1" 101 ', "h2": '"GET / HTTP/2" 200 '}[site.carrier]
+    told = {"h1": '"GET / HTTP/1.1" 101 ', "h2": '"GET / HTTP/2" 200 ', "h3": '"GET / HTTP/3" 200 '}[site.carrier]
     assert len(lines()) == 1 and told in lines()[0], lines()
 
 

@@ -124,7 +124,7 @@ class Gateway:
             self.sections["tls"] = tls_section
         self.config = directory / "gateway.toml"
         self.environment: dict[str, str] = {}
-        self.carrier = "h1"  # of the WebSockets that harness.websocket opens: h1, h2
+        self.carrier = "h1"  # of the WebSockets that harness.websocket opens: h1, h2, h3
         self.workers: list[Worker] = []
         self.process = Process("gatewayd", [GATEWAYD, "-c", str(self.config)], directory / "gatewayd.log")
         self.base_descriptors: list[str] = []

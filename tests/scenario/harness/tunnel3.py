@@ -6,12 +6,13 @@ from .http1 import Closed, Response
 from .http2 import Fields
 from .http3 import ENABLE_CONNECT_PROTOCOL, H3_NO_ERROR, REQUEST_CANCELLED, Answer, Http3, frame, join
 from .quic import Ended
+from .tunnel import Tunnel
 
 # Fields of the handshake over HTTP/1.1 that the one over HTTP/3 has not (RFC 9220 3, RFC 8441 5.1).
 OF_HTTP1 = ("connection", "upgrade", "sec-websocket-key", "host", "transfer-encoding")
 
 
-class Tunnel3:
+class Tunnel3(Tunnel):
     """One stream; the connection is its own unless it is given one. `receive_buffer` becomes the stream's window."""
 
     scheme = "https"
@@ -47,10 +48,10 @@ class Tunnel3:
             self.http3.hold(self.stream)
 
     def send(self, data: bytes) -> None:
-        """In DATA frames of 16 KiB at most. The library keeps what the windows do not let out yet."""
+        """In DATA frames of 16 KiB at most; waits for the windows to let them out."""
         for at in range(0, len(data), 16384):
             self.http3.raw(self.stream, frame(0, data[at : at + 16384]))
-        self.http3.flush()
+        self.http3.pump(lambda: self.unsent <= 0 or self.answer.over, "the windows to open")
 
     @property
     def unsent(self) -> int:
@@ -78,9 +79,10 @@ class Tunnel3:
         self.http3.flush()
 
     def end(self) -> None:
-        """FIN, unless the stream is over for this side."""
-        if not self.shut_down and self.answer.reset is None:
+        """FIN, unless the stream is over for this side; then goodbye, if the connection is its own."""
+        if not self.shut_down and self.answer.reset is None and self.answer.stopped is None:
             self.shut()
+        self.close()
 
     def reset(self) -> None:
         self.http3.cancel(self.stream)
@@ -93,7 +95,7 @@ class Tunnel3:
     # --- in -----------------------------------------------------------------------------------------------------------
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> Answer:  # type: ignore[override]
         return self.http3.answers[self.stream]
 
     def head(self) -> Response:

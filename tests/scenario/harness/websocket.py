@@ -13,6 +13,7 @@ from .http1 import Client, Response
 from .process import Failed
 from .scripted_worker import Frame, ScriptedWorker, SeenRequest, c, packb
 from .tunnel import Tunnel
+from .tunnel3 import Tunnel3
 
 CARRIERS = ("h1", "h2")
 FIN, RSV1 = 0x80, 0x40
@@ -206,6 +207,8 @@ class WsWorker(ScriptedWorker):
 
 
 def ws_client(gateway: Gateway, *, tls: bool = False, receive_buffer: int | None = None) -> WsClient:
+    if gateway.carrier == "h3":
+        return WsClient(Tunnel3(gateway, receive_buffer=receive_buffer))
     if gateway.carrier == "h2":
         return WsClient(Tunnel(gateway, tls=tls, receive_buffer=receive_buffer))
     return WsClient(gateway.tls_client() if tls else gateway.client(receive_buffer=receive_buffer))
