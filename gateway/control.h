@@ -27,9 +27,20 @@ enum control_kind {
     CONTROL_RELOAD_SOCKET, /* `argument`: control_socket; text: its struct; a descriptor if it is new */
     CONTROL_RELOAD_END,     /* `number`: of the configuration */
     CONTROL_RELOAD_RELEASE, /* nothing more */
+    /* An upgrade, to the older server: */
+    CONTROL_SAVE,      /* say APP_STATE of each app, then SAVED */
+    CONTROL_RECONNECT, /* have the workers dial again, and accept none */
+    CONTROL_RESUME,    /* the upgrade has failed: accept workers again */
+    CONTROL_RETIRE,    /* accept nothing any more, without emptying shared queues, and drain */
+    /* to the newer one, which was started to stand by: */
+    CONTROL_ACCEPT_WORKERS, /* after its APP_STATEs; answered by WORKERS as soon as they are back */
+    CONTROL_ACCEPT,         /* clients and operators too */
+    CONTROL_APP_STATE, /* both ways: `number`: ready workers; text: name, NUL, what app_hand_over() says */
     CONTROL_RESULT, /* `argument`: control_result(); `number`: the last wish that it answers; text: for people */
     /* server to master */
-    CONTROL_READY,       /* clients and workers are accepted */
+    CONTROL_READY, /* clients and workers are accepted */
+    CONTROL_SAVED,
+    CONTROL_WORKERS,     /* every app that had ready workers has some again */
     CONTROL_RELOADED,    /* text: what could not change, a line each */
     CONTROL_REFUSED,     /* text: why */
     CONTROL_PLEASE_STOP, /* gatewayctl drain: as SIGTERM */

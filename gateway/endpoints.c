@@ -294,10 +294,17 @@ static enum error open_admin(const struct endpoints_opening *opening)
     return error;
 }
 
+/* Without an arena. */
 static void init(struct endpoints *endpoints)
 {
     *endpoints =
         (struct endpoints){.admin_socket = {.fd = -1}, .admin_http = {.fd = -1}, .pid_file = -1};
+}
+
+void endpoints_init(struct endpoints *endpoints)
+{
+    init(endpoints);
+    arena_init(&endpoints->arena, 4096);
 }
 
 static enum error open_sockets(const struct endpoints_opening *opening, unsigned loops)
@@ -323,8 +330,7 @@ enum error endpoints_open(struct endpoints *endpoints, const struct config *conf
     struct endpoints_opening opening = {endpoints, &none, false, config, identity, text, text_size};
 
     init(&none);
-    init(endpoints);
-    arena_init(&endpoints->arena, 4096);
+    endpoints_init(endpoints);
     /* The pid file first: its message names the other process. */
     enum error error = endpoints_open_pid_file(&opening);
     if (error == ERROR_NONE) {
@@ -343,8 +349,7 @@ enum error endpoints_renew(struct endpoints *endpoints, const struct endpoints *
     struct endpoints_opening opening = {endpoints, old,  keep_datagrams, config,
                                         identity,  text, text_size};
 
-    init(endpoints);
-    arena_init(&endpoints->arena, 4096);
+    endpoints_init(endpoints);
     endpoints->pid_file = old->pid_file;
     endpoints->last_id = old->last_id;
     for (const struct endpoint_file *file = old->files; file != NULL; file = file->next) {
@@ -421,6 +426,11 @@ static void close_unless_kept(const struct endpoints *kept, unsigned id, int *fd
 void endpoints_replace(struct endpoints *gone, const struct endpoints *kept)
 {
     endpoints_remove_files(gone, kept);
+    endpoints_forget(gone, kept);
+}
+
+void endpoints_forget(struct endpoints *gone, const struct endpoints *kept)
+{
     for (size_t i = 0; i < gone->listener_count; i++) {
         close_unless_kept(kept, gone->listeners[i].id, &gone->listeners[i].fd);
     }

@@ -42,6 +42,8 @@ struct endpoints {
     unsigned last_id;
 };
 
+/* Nothing open, and an arena. */
+void endpoints_init(struct endpoints *endpoints);
 /* Binds all of it in order, for `loops` loops; files belong to `identity` where that changes. On
  * failure everything is undone and `text` (at least 512 bytes) says what, where in the
  * configuration, and what to do. */
@@ -55,6 +57,8 @@ enum error endpoints_renew(struct endpoints *endpoints, const struct endpoints *
                            size_t text_size) MUST_CHECK;
 /* Gives `gone` up in favour of `kept`: what only it has is closed and its files are removed. */
 void endpoints_replace(struct endpoints *gone, const struct endpoints *kept);
+/* As endpoints_replace, but files stay: they are another process's. */
+void endpoints_forget(struct endpoints *gone, const struct endpoints *kept);
 /* Whether a socket is among them. */
 bool endpoints_have(const struct endpoints *endpoints, unsigned id);
 /* Closes the client listeners of this process: the server's close then ends them for good.

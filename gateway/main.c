@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #include "base/strbuf.h"
 #include "config/config.h"
 #include "ipc/frame.h"
-#include "master.h"
+#include "master_handover.h"
 #include "net/tls_context.h"
 #include "tls_load.h"
 
@@ -29,6 +30,8 @@ struct command_line {
     const char *path; /* NULL: not given */
     const char *overrides[OVERRIDES_MAX];
     size_t override_count;
+    char **argv;
+    const char *program;
 };
 
 static const char help_text[] =
@@ -47,7 +50,8 @@ static const char help_text[] =
     "      --help             prints this\n"
     "\n"
     "Signals: SIGTERM and SIGINT stop after the requests under way (a second one: at once),\n"
-    "SIGHUP takes the configuration and certificates over anew, SIGUSR1 opens the logs anew.\n"
+    "SIGHUP takes the configuration and certificates over anew, SIGUSR1 opens the logs anew,\n"
+    "SIGUSR2 executes the binary anew (an upgrade) and hands everything over to it.\n"
     "Exit codes: 0 stopped as told; 1 run-time failure; 2 usage or configuration.\n";
 
 /* A closed standard descriptor would be given to the first socket, and log lines to a client. */
@@ -140,29 +144,59 @@ static bool parse_command_line(int argc, char **argv, struct command_line *line)
     return fine;
 }
 
-/* Takes the configuration over. */
-static int run_or_check(const struct command_line *line, struct config *config, const char *path)
+/* What this process was started for, in an upgrade. */
+struct upgrade {
+    bool trial, takeover;
+    int handover; /* -1: none */
+};
+
+static struct upgrade read_upgrade(void)
 {
-    struct master_source source = {path, line->overrides, line->override_count};
+    const char *value = getenv(MASTER_HANDOVER_VARIABLE);
+    struct upgrade upgrade = {.handover = -1};
+    unsigned long long fd;
+
+    if (value == NULL) {
+        return upgrade;
+    }
+    const char *colon = strchr(value, ':');
+    if (colon != NULL && slice_to_uint(slice_from(colon + 1), INT_MAX, &fd)) {
+        upgrade.trial = strncmp(value, "trial:", 6) == 0;
+        upgrade.takeover = strncmp(value, "takeover:", 9) == 0;
+        upgrade.handover = (int)fd;
+    }
+    unsetenv(MASTER_HANDOVER_VARIABLE);
+    return upgrade;
+}
+
+/* Takes the configuration over. */
+static int run_or_check(const struct command_line *line, const struct upgrade *upgrade,
+                        struct config *config, const char *path)
+{
+    struct master_source source = {path,       line->overrides, line->override_count,
+                                   line->argv, line->program,   upgrade->handover};
     struct tls_keyring *keyring = NULL;
     struct tls_context *tls = NULL;
     char text[1024];
 
     enum error error = tls_load(config, NULL, &keyring, &tls, text, sizeof(text));
-    if (error == ERROR_NONE && line->task == TASK_RUN) {
+    if (error == ERROR_NONE && line->task == TASK_RUN && !upgrade->trial) {
         return master_run(config, tls, keyring, &source);
     }
-    if (error == ERROR_NONE) {
-        printf("%s: the configuration is valid\n", path != NULL ? path : "-o");
-    } else {
+    int code = error == ERROR_NONE        ? EXIT_SUCCESS
+               : error == ERROR_NO_MEMORY ? EXIT_FAILURE
+                                          : EXIT_USAGE;
+    if (error != ERROR_NONE) {
         fprintf(stderr, "%s\n", text);
+    } else if (upgrade->trial) {
+        code = master_try(config, &source);
+    } else {
+        printf("%s: the configuration is valid\n", path != NULL ? path : "-o");
     }
     tls_context_unref(tls);
     tls_keyring_free(keyring);
     config_unref(config);
-    return error == ERROR_NONE        ? EXIT_SUCCESS
-           : error == ERROR_NO_MEMORY ? EXIT_FAILURE
-                                      : EXIT_USAGE;
+    return code;
 }
 
 static int print(const struct config *config, bool annotated)
@@ -180,7 +214,7 @@ static int print(const struct config *config, bool annotated)
     return EXIT_SUCCESS;
 }
 
-static int with_config(const struct command_line *line)
+static int with_config(const struct command_line *line, const struct upgrade *upgrade)
 {
     const char *path = line->path != NULL ? line->path : config_default_path();
     struct config *config = NULL;
@@ -201,21 +235,48 @@ static int with_config(const struct command_line *line)
     }
     strbuf_done(&errors);
     if (line->task != TASK_PRINT && line->task != TASK_PRINT_ANNOTATED) {
-        return run_or_check(line, config, path);
+        return run_or_check(line, upgrade, config, path);
     }
     int code = print(config, line->task == TASK_PRINT_ANNOTATED);
     config_unref(config);
     return code;
 }
 
+/* A master that was replaced by this program has left a server behind, and the configuration was tried a moment ago: whatever is wrong
+ * with it now, somebody will mend it, and until then that server goes on. */
+static int take_over(const struct command_line *line, const struct upgrade *upgrade)
+{
+    for (;;) {
+        int code = with_config(line, upgrade);
+        if (code != EXIT_USAGE) {
+            return code;
+        }
+        fputs("gatewayd: the upgrade waits for a valid configuration\n", stderr);
+        sleep(1);
+    }
+}
+
+/* Where this binary lies, which is where an upgrade puts another one. */
+static void find_program(char *path, size_t size)
+{
+    ssize_t length = readlink("/proc/self/exe", path, size - 1);
+
+    path[length > 0 ? length : 0] = '\0';
+}
+
 int main(int argc, char **argv)
 {
     struct command_line line;
+    char program[PATH_MAX];
 
     open_standard_descriptors();
     if (!parse_command_line(argc, argv, &line)) {
         return EXIT_USAGE;
     }
+    find_program(program, sizeof(program));
+    line.argv = argv;
+    line.program = program;
+    struct upgrade upgrade = read_upgrade();
     switch (line.task) {
     case TASK_HELP:
         fputs(help_text, stdout);
@@ -226,6 +287,9 @@ int main(int argc, char **argv)
                FRAME_PROTOCOL_VERSION);
         return EXIT_SUCCESS;
     default:
-        return with_config(&line);
+        if (upgrade.takeover && line.task == TASK_RUN) {
+            return take_over(&line, &upgrade);
+        }
+        return with_config(&line, &upgrade);
     }
 }

@@ -3,7 +3,7 @@
  * The master: forks the server, starts it again when it dies, and passes on what signals ask for.
  * It works as PID 1 too: every child is reaped, and no signal keeps its default meaning.
  */
-#include "master_state.h"
+#include "master_handover.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -30,8 +30,6 @@
 
 /* A server that lived so long did not die of its start: the back-off begins anew. */
 #define SERVER_SETTLED (60 * CLOCK_NS_PER_S)
-#define BACKOFF_FIRST CLOCK_NS_PER_S
-#define BACKOFF_MAX (30 * CLOCK_NS_PER_S)
 /* What a server may take beyond its drain_timeout, or after "stop now", before it is killed. */
 #define STOP_GRACE (15 * CLOCK_NS_PER_S)
 /* How long the server may take to make room for a message: it may be waiting for its loops. */
@@ -47,117 +45,6 @@ static void say_failure(const char *text)
 }
 
 /* --- the server --- */
-
-static void close_control(struct master *master)
-{
-    if (master->control >= 0) {
-        close(master->control);
-        master->control = -1;
-    }
-}
-
-bool master_send(struct master *master, const struct control_message *message)
-{
-    if (master->control < 0) {
-        return false;
-    }
-    if (control_send(master->control, message, SEND_PATIENCE_MS) != ERROR_NONE) {
-        log_warning("master", "cannot reach the server: %s", strerror(errno));
-        return false;
-    }
-    return true;
-}
-
-static void order(struct master *master, enum control_kind kind)
-{
-    (void)master_send(master, &(struct control_message){.kind = kind, .fd = -1});
-}
-
-void master_answer(struct master *master, enum control_wish wish, bool failed, uint32_t number,
-                   const char *text)
-{
-    struct control_message message = {.kind = CONTROL_RESULT,
-                                      .argument = control_result(wish, failed),
-                                      .number = number,
-                                      .fd = -1,
-                                      .text = slice_from(text)};
-
-    (void)master_send(master, &message);
-}
-
-static void plan_restart(struct master *master)
-{
-    uint64_t wait = master->failures == 0 ? 0 : BACKOFF_FIRST;
-
-    for (unsigned i = 1; i < master->failures && wait < BACKOFF_MAX; i++) {
-        wait *= 2;
-    }
-    wait = wait < BACKOFF_MAX ? wait : BACKOFF_MAX;
-    master->failures++;
-    master->restart_at = clock_now() + wait;
-    if (wait > 0) {
-        log_info("master", "the server is started again in %" PRIu64 " s", wait / CLOCK_NS_PER_S);
-    }
-}
-
-/* Runs as the child and returns the process's exit code. */
-static int be_server(struct master *master, int control)
-{
-    struct server_inputs inputs = {
-        .config = master->config,
-        .endpoints = &master->endpoints,
-        .tls = master->tls,
-        .keyring = master->keyring,
-        .overrides = master->source->overrides,
-        .override_count = master->source->override_count,
-        .number = master->number,
-        .identity = &master->identity,
-        .loops = master->loops,
-        .quic_secret = master->quic_secret,
-        .quic_generation = master->quic_generation,
-        .control = control,
-    };
-
-    close(master->signal_fd);
-    if (master->endpoints.pid_file >= 0) {
-        close(master->endpoints.pid_file); /* the lock is the master's alone */
-    }
-    int code = server_run(&inputs);
-    close(control);
-    return code;
-}
-
-/* Returns -1 in the master, the exit code in the child. */
-static int start_server(struct master *master)
-{
-    int pair[2];
-
-    master->restart_at = 0;
-    if (control_pair(pair) != ERROR_NONE) {
-        log_error("master", "cannot make a socket for the server: %s", strerror(errno));
-        plan_restart(master);
-        return -1;
-    }
-    fflush(NULL);
-    master->quic_generation++;
-    pid_t child = fork();
-    if (child == 0) {
-        close(pair[0]);
-        return be_server(master, pair[1]);
-    }
-    close(pair[1]);
-    if (child < 0) {
-        log_error("master", "cannot start the server: fork: %s", strerror(errno));
-        close(pair[0]);
-        plan_restart(master);
-        return -1;
-    }
-    master->server = child;
-    master->control = pair[0];
-    master->ready = false;
-    master->started_at = clock_now();
-    return -1;
-}
 
 static void server_is_ready(struct master *master)
 {
@@ -195,7 +82,14 @@ static void hear(struct master *master, const struct control_message *message)
         if (message->argument == CONTROL_WISH_RELOAD) {
             log_info("master", "gatewayctl reload");
             master_reload_start(master, message->number);
+        } else if (message->argument == CONTROL_WISH_UPGRADE) {
+            log_info("master", "gatewayctl upgrade");
+            master_upgrade_start(master, message->number);
         }
+        break;
+    case CONTROL_APP_STATE:
+    case CONTROL_SAVED:
+        master_upgrade_saved(master, message);
         break;
     default:
         break;
@@ -213,7 +107,7 @@ static void read_control(struct master *master)
             return;
         }
         if (error != ERROR_NONE) {
-            close_control(master); /* its death is told by SIGCHLD */
+            master_close_control(master); /* its death is told by SIGCHLD */
             return;
         }
         if (message.fd >= 0) {
@@ -243,7 +137,7 @@ static void server_ended(struct master *master, int status)
     master->server = 0;
     master->ready = false;
     master->kill_at = 0;
-    close_control(master);
+    master_close_control(master);
     describe_end(status, text, sizeof(text));
     master_reload_lost(master, "the server died while it took the configuration over");
     memset(&master->reload, 0, sizeof(master->reload)); /* its operators are gone with it */
@@ -261,20 +155,43 @@ static void server_ended(struct master *master, int status)
         master->exit_code = EXIT_FAILURE;
         return;
     }
+    if (master->upgrade.two) {
+        return; /* the new one takes its place as soon as it can */
+    }
     if (clock_now() - master->started_at >= SERVER_SETTLED) {
         master->failures = 0;
     }
-    plan_restart(master);
+    master_plan_restart(master);
+}
+
+static bool drained_ended(struct master *master, pid_t pid, const char *how, bool clean)
+{
+    for (unsigned i = 0; i < master->draining_count; i++) {
+        struct master_child *child = &master->draining[i];
+        if (child->pid == pid) {
+            log_at(clean ? LOG_INFO : LOG_WARNING, "master", "the server before (%d) %s", (int)pid,
+                   how);
+            close(child->control);
+            *child = master->draining[--master->draining_count];
+            return true;
+        }
+    }
+    return false;
 }
 
 static void reap(struct master *master)
 {
+    char how[96];
     int status;
     pid_t pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        describe_end(status, how, sizeof(how));
         if (pid == master->server) {
             server_ended(master, status);
+        } else if (!drained_ended(master, pid, how, clean)) {
+            (void)master_upgrade_ended(master, pid, how, clean);
         }
     }
 }
@@ -285,18 +202,28 @@ static void stop(struct master *master)
 {
     if (!master->stopping) {
         uint64_t patience = master->config->gateway.drain_timeout + STOP_GRACE;
+        if (master->upgrade.phase != UPGRADE_NONE) {
+            master_upgrade_fail(master, "the gateway is stopping");
+        }
         master->stopping = true;
         master->restart_at = 0;
         master->kill_at = clock_now() + patience;
         notify_send("STOPPING=1\nSTATUS=draining");
         /* While a copy is open here the kernel would go on taking clients for nobody. */
         endpoints_close_listeners(&master->endpoints);
-        order(master, CONTROL_STOP);
+        master_order(master, CONTROL_STOP);
     } else if (!master->stopping_now) {
         log_info("master", "told to stop a second time: connections are cut");
         master->stopping_now = true;
         master->kill_at = clock_now() + STOP_GRACE;
-        order(master, CONTROL_STOP_NOW);
+        master_order(master, CONTROL_STOP_NOW);
+        for (unsigned i = 0; i < master->draining_count; i++) {
+            struct control_message now = {.kind = CONTROL_STOP_NOW, .fd = -1};
+            if (control_send(master->draining[i].control, &now, SEND_PATIENCE_MS) != ERROR_NONE) {
+                log_warning("master", "cannot reach the server before: %s", strerror(errno));
+            }
+            master->draining[i].kill_at = master->kill_at;
+        }
     }
 }
 
@@ -330,8 +257,8 @@ static void on_signal(struct master *master, int number)
         log_info("master", "logs opened anew");
         break;
     case SIGUSR2:
-        log_warning("master", "SIGUSR2: a running gateway cannot be replaced by a new binary yet; "
-                              "restart to upgrade");
+        log_info("master", "SIGUSR2: upgrade");
+        master_upgrade_start(master, 0);
         break;
     case SIGCHLD:
         reap(master);
@@ -356,6 +283,12 @@ static uint64_t next_deadline(const struct master *master)
     if (master->reload.running && master->reload.deadline < at) {
         at = master->reload.deadline;
     }
+    if (master->upgrade.phase != UPGRADE_NONE && master->upgrade.deadline < at) {
+        at = master->upgrade.deadline;
+    }
+    for (unsigned i = 0; i < master->draining_count; i++) {
+        at = master->draining[i].kill_at < at ? master->draining[i].kill_at : at;
+    }
     return at;
 }
 
@@ -373,44 +306,108 @@ static int timeout_ms(uint64_t at)
     return ms > 60000 ? 60000 : (int)ms;
 }
 
+/* What a server that drains says is of no interest. */
+static void ignore(int control)
+{
+    static char text[CONTROL_TEXT_MAX + 1];
+    struct control_message message;
+
+    while (control_receive(control, &message, text) == ERROR_NONE) {
+        if (message.fd >= 0) {
+            close(message.fd);
+        }
+    }
+}
+
 static void wait_for_news(struct master *master)
 {
-    struct pollfd watched[] = {
+    struct pollfd watched[4 + MASTER_DRAINING_MAX] = {
         {.fd = master->signal_fd, .events = POLLIN},
         {.fd = master->control, .events = POLLIN},
+        {.fd = master->upgrade.control, .events = POLLIN},
+        {.fd = master->upgrade.output, .events = POLLIN},
     };
+    unsigned count = master->draining_count;
     int number;
 
-    (void)poll(watched, 2, timeout_ms(next_deadline(master)));
+    for (unsigned i = 0; i < count; i++) {
+        watched[4 + i] = (struct pollfd){.fd = master->draining[i].control, .events = POLLIN};
+    }
+    (void)poll(watched, 4 + count, timeout_ms(next_deadline(master)));
+    for (unsigned i = 0; i < count; i++) {
+        if ((watched[4 + i].revents & POLLIN) != 0) {
+            ignore(watched[4 + i].fd);
+        }
+    }
     if (watched[1].revents != 0 && master->control >= 0) {
         read_control(master);
+    }
+    if (watched[2].revents != 0 && master->upgrade.control >= 0) {
+        master_upgrade_hear(master);
+    }
+    if (watched[3].revents != 0 && master->upgrade.output >= 0) {
+        master_upgrade_read_trial(master);
     }
     while ((number = signals_next(master->signal_fd)) != 0) {
         on_signal(master, number);
     }
 }
 
+/* Whoever had long enough to stop is killed. */
+static void kill_late(struct master *master, uint64_t now)
+{
+    if (master->kill_at != 0 && now >= master->kill_at && master->server != 0) {
+        log_error("master", "the server does not stop: it is killed");
+        kill(master->server, SIGKILL);
+        master->kill_at = 0;
+    }
+    for (unsigned i = 0; i < master->draining_count; i++) {
+        struct master_child *child = &master->draining[i];
+        if (now >= child->kill_at) {
+            log_error("master", "the server before (%d) does not stop: it is killed",
+                      (int)child->pid);
+            kill(child->pid, SIGKILL);
+            child->kill_at = UINT64_MAX;
+        }
+    }
+}
+
 /* Returns -1 in the master when all is over, the exit code in a server that it forked. */
 static int supervise(struct master *master)
 {
-    int code = start_server(master);
+    int code = master->server != 0 ? master_upgrade_go_on(master) : master_start_server(master);
 
-    while (code < 0 && !(master->stopping && master->server == 0)) {
+    while (code < 0 && !(master->stopping && master->server == 0 && master->draining_count == 0)) {
         wait_for_news(master);
         uint64_t now = clock_now();
-        if (master->kill_at != 0 && now >= master->kill_at && master->server != 0) {
-            log_error("master", "the server does not stop: it is killed");
-            kill(master->server, SIGKILL);
-            master->kill_at = 0;
-        }
+        kill_late(master, now);
         if (master->reload.running && now >= master->reload.deadline) {
             master_reload_lost(master, "the server does not answer");
         }
-        if (master->restart_at != 0 && now >= master->restart_at && !master->stopping) {
-            code = start_server(master);
+        if (master->upgrade.phase != UPGRADE_NONE && now >= master->upgrade.deadline) {
+            master_upgrade_expired(master);
+        }
+        bool none = master->server == 0 && !master->stopping && master->restart_at == 0 &&
+                    master->upgrade.phase == UPGRADE_NONE;
+        if (none || (master->restart_at != 0 && now >= master->restart_at && !master->stopping)) {
+            code = master_start_server(master);
         }
     }
     return code;
+}
+
+/* What the master before has left: its form was tried before it was left to us. */
+static enum error take_over(struct master *master)
+{
+    enum error error = master_handover_read_take(master, master->source->handover);
+
+    if (error != ERROR_NONE) {
+        say_failure("what the gatewayd before has handed over cannot be read");
+        return error;
+    }
+    master->ready = master->was_ready = true;
+    master->started_at = clock_now();
+    return ERROR_NONE;
 }
 
 static enum error open_everything(struct master *master)
@@ -432,6 +429,9 @@ static enum error open_everything(struct master *master)
     }
     if (geteuid() == 0 && !master->identity.change) {
         log_warning("master", "running as root: set gateway.user to an ordinary user");
+    }
+    if (master->source->handover >= 0) {
+        return take_over(master);
     }
     enum error error = endpoints_open(&master->endpoints, config, master->loops, &master->identity,
                                       text, sizeof(text));
@@ -462,7 +462,8 @@ int master_run(struct config *config, struct tls_context *tls, struct tls_keyrin
                             .number = 1,
                             .loops = config_threads(config),
                             .signal_fd = -1,
-                            .control = -1};
+                            .control = -1,
+                            .upgrade = {.control = -1, .output = -1}};
 
     random_bytes(master.quic_secret, sizeof(master.quic_secret));
     if (open_everything(&master) != ERROR_NONE) {
@@ -478,7 +479,6 @@ int master_run(struct config *config, struct tls_context *tls, struct tls_keyrin
     int code = supervise(&master);
     if (code >= 0) {
         /* We are the server: files and pid file belong to the master. */
-        close_control(&master);
         forget(&master, false);
         return code;
     }

@@ -30,6 +30,35 @@ struct master_reload {
     struct file_set *files;
 };
 
+/* A server that was replaced and drains. */
+struct master_child {
+    pid_t pid;
+    int control;
+    uint64_t kill_at;
+};
+#define MASTER_DRAINING_MAX 4
+
+enum master_upgrade_phase {
+    UPGRADE_NONE,
+    UPGRADE_TRIAL,    /* the new binary shows that it starts and takes the configuration */
+    UPGRADE_STARTING, /* executed; the new server starts beside the old one */
+    UPGRADE_SAVING,   /* the old one says what the new one is to know */
+    UPGRADE_WORKERS   /* the workers dial the new one */
+};
+
+struct master_upgrade {
+    enum master_upgrade_phase phase;
+    pid_t pid;       /* of the trial or the new server; 0: none */
+    int control;     /* the new server's; -1: none */
+    int output;      /* the trial's; -1: none */
+    char said[2048]; /* by the trial */
+    size_t said_length;
+    uint64_t deadline;
+    uint32_t answers;     /* the last wish that it answers */
+    struct endpoints old; /* what the old server had, while there are two */
+    bool two;
+};
+
 struct master {
     struct config *config; /* owned, as tls and keyring */
     struct tls_context *tls;
@@ -52,11 +81,23 @@ struct master {
     uint64_t restart_at; /* 0: not waiting */
     uint64_t kill_at;    /* 0: not waiting */
     struct master_reload reload;
+    struct master_upgrade upgrade;
+    struct master_child draining[MASTER_DRAINING_MAX];
+    unsigned draining_count;
+    bool stale; /* the configuration is newer than what the server and endpoints were made of */
     /* the end */
     bool stopping, stopping_now;
     int exit_code;
 };
 
+/* Starts the server for the present configuration: -1 in the master (a failure is logged, and tried again), the exit code in the
+ * server. */
+int master_start_server(struct master *master);
+/* Has it started again, later the more often that was. */
+void master_plan_restart(struct master *master);
+void master_close_control(struct master *master);
+/* Sends an order without more. */
+void master_order(struct master *master, enum control_kind kind);
 /* Sends to the server; false: it cannot be reached, which is logged. */
 bool master_send(struct master *master, const struct control_message *message);
 /* Tells operators, by the server, what became of their wishes up to `number`. */
@@ -73,5 +114,24 @@ void master_reload_start(struct master *master, uint32_t wish);
 void master_reload_answered(struct master *master, const struct control_message *message);
 /* The server is gone, or has not answered in time (`why`): nothing is changed. */
 void master_reload_lost(struct master *master, const char *why);
+
+/* --- an upgrade (master_upgrade.c) */
+
+/* Begins: SIGUSR2, or an operator's wish of this number. */
+void master_upgrade_start(struct master *master, uint32_t wish);
+/* After exec: the old server runs, the endpoints are its own. Returns -1 in the master, the exit code in the new server. */
+int master_upgrade_go_on(struct master *master);
+/* The trial's output; the new server's messages; the deadline. */
+void master_upgrade_read_trial(struct master *master);
+void master_upgrade_hear(struct master *master);
+void master_upgrade_expired(struct master *master);
+/* A child has ended; true: it was of the upgrade. */
+bool master_upgrade_ended(struct master *master, pid_t pid, const char *how, bool clean);
+/* CONTROL_SAVED and CONTROL_APP_STATE of the old server. */
+void master_upgrade_saved(struct master *master, const struct control_message *message);
+/* Ends it without a new server. */
+void master_upgrade_fail(struct master *master, const char *why);
+/* Has a server for the present configuration started: -1 in the master, the exit code in the server. */
+int master_fork_server(struct master *master, bool standby, pid_t *ret_pid, int *ret_control);
 
 #endif

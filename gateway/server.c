@@ -27,10 +27,13 @@
 #include "server_loop.h"
 #include "server_quic.h"
 #include "server_reload.h"
+#include "server_upgrade.h"
 #include "signals.h"
 
 /* How often a drain is looked at. */
 #define DRAIN_LOOK_MS 20
+/* While the workers of an upgrade are waited for. */
+#define AWAIT_LOOK_MS 10
 /* How often the memory of buffered bodies is compared with gateway.buffer_memory: while little
  * of it is used, and while a quarter or more is. */
 #define PRESSURE_LOOK_MS 100
@@ -85,8 +88,12 @@ static void obey(struct server *server, const struct control_message *message,
     case CONTROL_RELOAD_RELEASE:
         server_reload_take(server, message);
         return;
-    default: /* what we say ourselves */
+    case CONTROL_RETIRE:
+        server->retired = true;
+        raise_wish(wish, WISH_DRAIN);
         break;
+    default:
+        (void)server_upgrade_take(server, message);
     }
     if (message->fd >= 0) {
         close(message->fd);
@@ -171,7 +178,7 @@ static void drain_all(struct server *server, enum server_wish *wish)
 
     log_info("server", "stopping: no new connections, %u open",
              atomic_load(&server->limits.connections));
-    server_order_all(server, SERVER_ORDER_DRAIN);
+    server_order_all(server, server->retired ? SERVER_ORDER_RETIRE : SERVER_ORDER_DRAIN);
     while (*wish < WISH_STOP && !is_drained(server)) {
         uint64_t now = clock_now();
         if (now >= deadline) {
@@ -218,7 +225,11 @@ static void serve(struct server *server)
         wish = WISH_STOP;
     }
     while (wish == WISH_SERVE) {
-        wait_for_news(server, look_at_pressure(server), &wish);
+        int again = look_at_pressure(server);
+        wait_for_news(server, server->await_workers ? AWAIT_LOOK_MS : again, &wish);
+        if (server->await_workers) {
+            server_upgrade_look(server);
+        }
         if (server->sweep_at != 0 && clock_now() >= server->sweep_at) {
             server_reload_sweep(server);
         }
@@ -286,7 +297,8 @@ static enum error init_apps(struct server *server)
     if (server->apps == NULL) {
         return ERROR_NO_MEMORY;
     }
-    return apps_start(server->apps);
+    server->apps->closed = server->standby;
+    return server->standby ? ERROR_NONE : apps_start(server->apps);
 }
 
 void server_limits_fill(struct listener_limits *limits, const struct config *config)
@@ -338,6 +350,7 @@ static enum error server_init(struct server *server, const struct server_inputs 
     *server = (struct server){.buffer_budget = config_buffer_memory(inputs->config),
                               .inputs = inputs,
                               .keyring = inputs->keyring,
+                              .standby = inputs->standby,
                               .loop_count = inputs->loops,
                               .signal_fd = -1,
                               .answer_fd = -1};
@@ -357,13 +370,14 @@ static enum error server_init(struct server *server, const struct server_inputs 
     error = error == ERROR_NONE ? server_quic_init(server) : error;
     error = error == ERROR_NONE ? init_loops(server) : error;
     error = error == ERROR_NONE ? init_apps(server) : error;
-    error = error == ERROR_NONE ? server_admin_init(server) : error;
+    error = error == ERROR_NONE && !server->standby ? server_admin_init(server) : error;
     for (unsigned i = 0; i < server->loop_count && error == ERROR_NONE; i++) {
         struct server_loop *loop = &server->loops[i];
         loop->group.handler_context = &server->apps->app_loops[i];
         error = server_listeners_add(loop, inputs->endpoints->listeners,
                                      inputs->endpoints->listener_count, server->generation);
         error = error == ERROR_NONE ? server_quic_listen(loop) : error;
+        server_listeners_hold(loop, server->standby);
     }
     return error;
 }

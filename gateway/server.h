@@ -22,6 +22,7 @@ struct server_inputs {
     const char *const *overrides; /* -o of the command line */
     size_t override_count;
     unsigned number; /* of the configuration */
+    bool standby;    /* beside an older server: accept nothing until told */
     const struct identity *identity;
     unsigned loops;
     const uint8_t

@@ -115,6 +115,17 @@ void server_admin_apply(struct server *server)
     }
 }
 
+void server_admin_retire(struct server *server)
+{
+    struct admin_settings settings;
+
+    fill(server, &settings);
+    settings.socket = settings.http = -1;
+    if (server->admin != NULL && admin_change(server->admin, &settings) != ERROR_NONE) {
+        log_error("server", "out of memory: [admin] is not given up");
+    }
+}
+
 void server_admin_done(struct server *server)
 {
     admin_free(server->admin);

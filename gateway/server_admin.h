@@ -15,6 +15,8 @@ struct server;
 enum error server_admin_init(struct server *server) MUST_CHECK;
 /* Goes on with the sockets and bounds of the present configuration; in loop 0's thread. */
 void server_admin_apply(struct server *server);
+/* Accepts no operators any more, the next process does; who is here is still answered. In loop 0's thread. */
+void server_admin_retire(struct server *server);
 /* What became of a wish, as the master says it: has loop 0 tell it (server_admin_tell) to whoever waits. In the main thread. */
 void server_tell(struct server *server, const struct control_message *message);
 void server_admin_tell(struct server *server);

@@ -138,6 +138,13 @@ bool server_listeners_sweep(struct server_loop *server_loop)
     return leaving;
 }
 
+void server_listeners_stop(struct server_loop *server_loop)
+{
+    for (size_t i = 0; i < server_loop->listener_count; i++) {
+        listener_stop(server_loop->listeners[i].listener);
+    }
+}
+
 void server_listeners_drain(struct server_loop *server_loop)
 {
     for (size_t i = 0; i < server_loop->listener_count; i++) {

@@ -29,6 +29,8 @@ void server_listeners_apply(struct server_loop *server_loop, const struct listen
 void server_listeners_release(struct server_loop *server_loop);
 /* Frees those that have left and have nothing under way. True: others are still leaving. */
 bool server_listeners_sweep(struct server_loop *server_loop);
+/* Leaves what waits to whoever else has the sockets. */
+void server_listeners_stop(struct server_loop *server_loop);
 void server_listeners_drain(struct server_loop *server_loop);
 void server_listeners_hold(struct server_loop *server_loop, bool hold);
 /* How many still listen. */

@@ -25,6 +25,7 @@
 #include "server_listeners.h"
 #include "server_quic.h"
 #include "server_reload.h"
+#include "server_upgrade.h"
 
 /* While draining, connections that became idle since are looked for so often. */
 #define IDLE_AGAIN CLOCK_NS_PER_S
@@ -131,11 +132,14 @@ static void on_idle_timer(struct loop_timer *timer)
     }
 }
 
-static void drain(struct server_loop *server_loop)
+static void drain(struct server_loop *server_loop, bool shared)
 {
     uint64_t idle = server_loop->generation->config->gateway.drain_idle;
 
-    server_listeners_drain(server_loop);
+    shared ? server_listeners_stop(server_loop) : server_listeners_drain(server_loop);
+    if (shared && server_loop->index == 0) {
+        server_admin_retire(server_loop->server);
+    }
     server_quic_drain(server_loop);
     conn_group_drain(&server_loop->group, idle == 0);
     apps_drain_loop(server_loop->server->apps, server_loop->index);
@@ -149,7 +153,8 @@ static void apply_pressure(struct server_loop *server_loop)
     enum pressure level = server_loop->server->pressure;
 
     conn_group_set_pressure(&server_loop->group, level);
-    server_listeners_hold(server_loop, level >= PRESSURE_PAUSE_ACCEPT);
+    server_listeners_hold(server_loop,
+                          level >= PRESSURE_PAUSE_ACCEPT || server_loop->server->standby);
     server_quic_hold(server_loop, level >= PRESSURE_PAUSE_ACCEPT);
 }
 
@@ -222,7 +227,8 @@ static void carry_out(struct server_loop *server_loop)
         apply_pressure(server_loop);
         break;
     case SERVER_ORDER_DRAIN:
-        drain(server_loop);
+    case SERVER_ORDER_RETIRE:
+        drain(server_loop, server_loop->order_kind == SERVER_ORDER_RETIRE);
         break;
     case SERVER_ORDER_REPORT:
         atomic_fetch_add(&server->open_listeners, server_listeners_open(server_loop));
@@ -248,11 +254,8 @@ static void carry_out(struct server_loop *server_loop)
     case SERVER_ORDER_SWEEP:
         sweep(server_loop);
         break;
-    case SERVER_ORDER_TELL:
-        if (server_loop->index == 0) {
-            server_admin_tell(server);
-        }
-        break;
+    default:
+        server_upgrade_order(server_loop);
     }
 }
 

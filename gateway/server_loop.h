@@ -27,9 +27,15 @@ enum server_order {
     SERVER_ORDER_PREPARE,  /* listen on what is new in server->change; failures are noted there */
     SERVER_ORDER_ABANDON,  /* undo that */
     SERVER_ORDER_APPLY, /* stand still while the main thread takes server->change over, then follow */
-    SERVER_ORDER_RELEASE, /* drain the listeners that the last change left out */
-    SERVER_ORDER_SWEEP,   /* look what of former configurations is over */
-    SERVER_ORDER_TELL     /* loop 0: give operators server->told */
+    SERVER_ORDER_RELEASE,  /* drain the listeners that the last change left out */
+    SERVER_ORDER_SWEEP,    /* look what of former configurations is over */
+    SERVER_ORDER_RETIRE,   /* as DRAIN, and leave what waits to the next process */
+    SERVER_ORDER_ANNOUNCE, /* upgrade: have the workers dial the next process */
+    SERVER_ORDER_RESUME,   /* loop 0: accept workers again */
+    SERVER_ORDER_WORKERS,  /* loop 0: accept workers */
+    SERVER_ORDER_OPEN,     /* accept clients, and operators in loop 0 */
+    SERVER_ORDER_SAVE,     /* loop 0: say to the master what the next process is to know */
+    SERVER_ORDER_TELL      /* loop 0: give operators server->told */
 };
 
 struct server;
@@ -87,6 +93,10 @@ struct server {
     unsigned loop_count;
     uint64_t buffer_budget; /* bytes */
     uint64_t sweep_at;      /* 0: nothing is to be swept */
+    uint64_t workers_at;    /* standing by: since when every app has some workers; 0: not */
+    bool standby;           /* clients are not accepted yet */
+    bool await_workers;     /* the master is to hear when they are back */
+    bool retired;           /* the next process accepts them */
     enum pressure pressure; /* changed by the main thread while it waits for no answer */
     int signal_fd;
     int answer_fd;               /* eventfd: the last loop has answered, or a thread has failed */

@@ -100,7 +100,6 @@ enum error server_quic_init(struct server *server)
 enum error server_quic_listen(struct server_loop *server_loop)
 {
     struct server *server = server_loop->server;
-    struct endpoints *endpoints = server->inputs->endpoints;
     struct quic_acceptor acceptor = {on_connection, server_loop};
 
     if (server->quic == NULL) {
@@ -109,6 +108,16 @@ enum error server_quic_listen(struct server_loop *server_loop)
     server_loop->quic = quic_endpoint_new(server->quic, server_loop->loop, &acceptor);
     if (server_loop->quic == NULL) {
         return ERROR_NO_MEMORY;
+    }
+    return server->standby ? ERROR_NONE : server_quic_open(server_loop);
+}
+
+enum error server_quic_open(struct server_loop *server_loop)
+{
+    struct endpoints *endpoints = server_loop->server->inputs->endpoints;
+
+    if (server_loop->quic == NULL) {
+        return ERROR_NONE;
     }
     for (size_t i = 0; i < endpoints->datagram_count; i++) {
         struct listener_socket *socket = &endpoints->datagrams[i];

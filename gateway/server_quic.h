@@ -14,6 +14,8 @@ struct server_loop;
 enum error server_quic_init(struct server *server) MUST_CHECK;
 /* Makes the loop's endpoint and gives it the loop's sockets; before the thread runs. ERROR_NO_MEMORY: server_quic_done undoes it. */
 enum error server_quic_listen(struct server_loop *server_loop) MUST_CHECK;
+/* Begins to read the loop's sockets: server_quic_listen() does, unless the server stands by. In the loop's thread. */
+enum error server_quic_open(struct server_loop *server_loop) MUST_CHECK;
 /* No new connections: for good; for as long as `hold`. */
 void server_quic_drain(struct server_loop *server_loop);
 void server_quic_hold(struct server_loop *server_loop, bool hold);

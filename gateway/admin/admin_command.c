@@ -141,6 +141,23 @@ static void render_reload(struct admin_conn *conn, const struct admin_table *tab
     admin_wish_start(conn, ADMIN_WISH_RELOAD);
 }
 
+static void render_upgrade(struct admin_conn *conn, const struct admin_table *tables)
+{
+    const struct admin_sources *sources = &conn->admin->settings.sources;
+
+    (void)tables;
+    if (conn->word_count > 0) {
+        admin_wish_start(conn, ADMIN_WISH_UPGRADE);
+        return;
+    }
+    (void)sources->wish(sources->context, ADMIN_WISH_UPGRADE);
+    begin(conn);
+    strbuf_append_text(&conn->answer, conn->json
+                                          ? "{\"text\":\"the upgrade begins\"}"
+                                          : "the upgrade begins; status says what came of it");
+    end(conn);
+}
+
 static void render_help(struct admin_conn *conn, const struct admin_table *tables);
 
 #define BIT(view) (1u << (view))
@@ -173,6 +190,8 @@ static const struct command commands[] = {
      "show or change the level of the error log until the next start"},
     {"reload", "", 0, 0, 0, render_reload,
      "take the configuration and certificates over, or say why not"},
+    {"upgrade", "[wait]", 0, 1, 0, render_upgrade,
+     "execute the binary anew and hand everything over; with wait, say what came of it"},
     {"version", "", 0, 0, 0, render_version, "the version that runs"},
     {"help", "", 0, 0, 0, render_help, "this list"},
 };

@@ -84,7 +84,7 @@ static struct worker *find_instance(const struct app *app, const struct hello *h
     LIST_EACH(worker_list, &app->workers, struct worker, worker)
     {
         if (memcmp(worker->instance, hello->instance, sizeof worker->instance) == 0 &&
-            worker_get_state(worker) != WORKER_GONE) {
+            worker_get_state(worker) != WORKER_GONE && !atomic_load(&worker->announced)) {
             return worker;
         }
     }

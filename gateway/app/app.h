@@ -44,8 +44,9 @@ struct app {
     int socket; /* the server's; where workers are accepted from */
     struct apps *apps;
     const struct app_settings
-        *settings; /* in the present configuration; changed while no loop runs (apps_commit) */
-    bool started;  /* workers were accepted once: its state was read */
+        *settings;     /* in the present configuration; changed while no loop runs (apps_commit) */
+    uint32_t expected; /* ready workers that the process before had (app_upgrade.h) */
+    bool started;      /* workers were accepted once: its state was read */
     struct app_retirement retirement;            /* app_reload.c's */
     struct ipc_acceptor *acceptor;               /* loop 0 */
     struct worker_list workers;                  /* loop 0 */
@@ -105,6 +106,8 @@ struct apps {
     struct file_pool *files; /* reads what blocks */
     uint8_t gateway_instance[16];
     _Atomic uint32_t links;
+    bool
+        closed; /* workers are not accepted: another process does, or not yet (app_upgrade.h); loop 0 */
     bool draining;
 };
 

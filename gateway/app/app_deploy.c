@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "app/app_state.h"
+#include "app/app_upgrade.h"
 #include "app/pool.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -140,6 +141,7 @@ static void on_review(struct mail *mail, struct loop *loop)
     atomic_store_explicit(&app->review_posted, false, memory_order_release);
     if (!app->deploy_stopped) {
         app_deploy_review(app);
+        app_supersede(app);
     }
 }
 

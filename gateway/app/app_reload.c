@@ -141,6 +141,9 @@ static void stop_accepting(struct app *app)
 
 static void accept_workers(struct apps *apps)
 {
+    if (apps->closed) {
+        return;
+    }
     for (size_t i = 0; i < apps->settings->app_count; i++) {
         struct app *app = apps->apps[i];
         if (app->acceptor != NULL && ipc_acceptor_fd(app->acceptor) != app->socket) {
@@ -204,7 +207,7 @@ void apps_sweep_loop(struct apps *apps, unsigned loop_index, uint64_t deadline)
     {
         sweep(app, loop_index, deadline);
     }
-    for (size_t i = 0; loop_index == 0 && i < apps->settings->app_count; i++) {
+    for (size_t i = 0; loop_index == 0 && !apps->closed && i < apps->settings->app_count; i++) {
         if (apps->apps[i]->acceptor == NULL) {
             accept_workers(apps);
             break;

@@ -120,7 +120,9 @@ void pool_links_send_away(struct pool *pool)
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
     {
         if (atomic_load_explicit(&link->worker->retire, memory_order_acquire)) {
-            tell_to_go(link, FRAME_ERROR_RETIRED); /* SPEC R97 */
+            bool again = atomic_load_explicit(&link->worker->superseded, memory_order_relaxed);
+            tell_to_go(link,
+                       again ? FRAME_ERROR_DRAINING : FRAME_ERROR_RETIRED); /* SPEC R95, R97 */
         }
     }
 }
@@ -136,6 +138,17 @@ void pool_links_close(struct pool *pool, bool now)
         } else {
             channel_close(link->channel, FRAME_ERROR_RECONNECT, "the gateway stops");
             channel_give_up(link->channel);
+        }
+    }
+}
+
+void pool_links_announce(struct pool *pool)
+{
+    LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
+    {
+        if (!link->told_to_go) {
+            atomic_store(&link->worker->announced, true);
+            channel_announce(link->channel);
         }
     }
 }

@@ -14,6 +14,8 @@ struct pool_link *pool_link_new(struct pool *pool, struct worker *worker,
 void pool_link_send(struct pool_link *link);
 /* Closes all channels of a pool (the gateway stops); `now`: also those whose GOAWAY could not be written yet. */
 void pool_links_close(struct pool *pool, bool now);
+/* Has their workers dial again beside what they have here (SPEC R96). */
+void pool_links_announce(struct pool *pool);
 /* Tells all links once to go; open streams go on to their end. */
 void pool_links_retire(struct pool *pool);
 /* A slot of one of this pool's workers is free: whoever waits longest is told. */

@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define ANSWER_TIMEOUT_S 30
+#define ANSWER_TIMEOUT_S 90 /* an upgrade may take most of it */
 
 /* Says why a socket cannot be reached, and what to do. */
 static void explain_connect(const char *path, int error)
@@ -126,7 +126,8 @@ static void judge(struct ctl_answer *answer)
     if (take_verdict(answer)) {
         answer->code = EXIT_OK;
     } else if (strncmp(text, "error: ", 7) == 0) {
-        fprintf(stderr, "gatewayctl: %.*s\n", (int)strcspn(text + 7, "\n"), text + 7);
+        bool ended = answer->text.data[answer->text.length - 1] == '\n';
+        fprintf(stderr, "gatewayctl: %s%s", text + 7, ended ? "" : "\n");
         answer->code = strstr(text, "may not ask") != NULL ? EXIT_UNREACHABLE : EXIT_FAILED;
     } else {
         fprintf(stderr, "gatewayctl: %s\n",
@@ -148,7 +149,7 @@ void ctl_ask(const char *socket, const char *line, bool quiet, struct ctl_answer
     send_line(fd, line);
     if (!read_answer(fd, &answer->text)) {
         fprintf(stderr, "gatewayctl: no answer: %s\n",
-                errno == EAGAIN ? "gatewayd took longer than 30 s" : strerror(errno));
+                errno == EAGAIN ? "gatewayd took longer than 90 s" : strerror(errno));
     } else if (answer->text.failed) {
         fputs("gatewayctl: out of memory\n", stderr);
     } else {

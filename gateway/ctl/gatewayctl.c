@@ -49,6 +49,12 @@ static const char usage_text[] =
     "  drain                the gateway stops when its requests are done, as by SIGTERM\n"
     "  loglevel [LEVEL]     show or change the level of the error log until the next start\n"
     "  reload               take the configuration and certificates over, or say why not\n"
+    "  upgrade [--wait]     execute the binary of gatewayd anew and hand everything over to it; "
+    "with "
+    "--wait until\n"
+    "                       the new one serves, or until it has failed and the old one goes on "
+    "(exit "
+    "code 1)\n"
     "\n"
     "  version              the version that runs\n"
     "  help                 the commands that the running gatewayd knows\n"
@@ -154,6 +160,9 @@ static int run(const struct options *options)
         snprintf(line + length, sizeof(line) - (size_t)length, "%s%s%s%s",
                  options->generation ? " " : "", options->generation ? options->generation : "",
                  options->force ? " --force" : "", options->json ? " --json" : "");
+    if (options->wait && strcmp(options->words[0], "upgrade") == 0) {
+        snprintf(line + length, sizeof(line) - (size_t)length, " wait");
+    }
     return strcmp(options->words[0], "deploy") == 0 ? deploy(options, line)
                                                     : ask_once(options, line);
 }
@@ -233,8 +242,12 @@ static int check(const struct options *options)
     if (deploys && (options->word_count != 2 || options->generation == NULL)) {
         return usage_error("write: deploy APP --generation G [--wait] [--timeout S]");
     }
-    if (!deploys && (options->generation != NULL || options->wait || options->timeout > 0)) {
-        return usage_error("--generation, --wait and --timeout belong to deploy");
+    bool waits = deploys || strcmp(options->words[0], "upgrade") == 0;
+    if (!waits && options->wait) {
+        return usage_error("--wait belongs to deploy and upgrade");
+    }
+    if (!deploys && (options->generation != NULL || options->timeout > 0)) {
+        return usage_error("--generation and --timeout belong to deploy");
     }
     if (options->force && strcmp(options->words[0], "drain") != 0) {
         return usage_error("--force belongs to drain");

@@ -224,6 +224,19 @@ void channel_goaway(struct channel *channel, enum frame_error code)
         (struct slice){NULL, 0});
 }
 
+void channel_announce(struct channel *channel)
+{
+    REQUIRE_OBJECT(channel, CHANNEL_MAGIC);
+    loop_assert_owner(channel->loop);
+    if (channel_is_open(channel) && !channel->goaway_sent) {
+        channel_queue(channel,
+                      &(struct frame){.type = FRAME_GOAWAY,
+                                      .code = FRAME_ERROR_RECONNECT,
+                                      .aux = FRAME_GOAWAY_ANNOUNCED},
+                      (struct slice){NULL, 0});
+    }
+}
+
 /* --- connections ------------------------------------------------------------------------------------------------------- */
 
 enum error channel_conn(struct channel *channel, uint32_t conn_id, struct slice map)

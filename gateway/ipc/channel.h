@@ -54,6 +54,8 @@ struct channel *channel_new(struct loop *loop, struct ipc_link *link, const stru
  * follows by channel_conn_end. ERROR_LIMIT: 16,384 are open, `map` is over max_frame, or the link's queue is full. `map` is the encoded payload, copied. */
 enum error channel_conn(struct channel *channel, uint32_t conn_id, struct slice map) MUST_CHECK;
 void channel_conn_end(struct channel *channel, uint32_t conn_id);
+/* GOAWAY(RECONNECT) that only announces (SPEC R96): the worker dials again, and requests go on here. */
+void channel_announce(struct channel *channel);
 /* Sends GOAWAY (DRAINING, RECONNECT, RETIRED): no new streams; closes when the last one is gone. */
 void channel_goaway(struct channel *channel, enum frame_error code);
 /* Ends the link now, with CHANNEL_ERROR(code, text) if it can be written; streams are told LOST. */

@@ -27,6 +27,7 @@ from asgi_worker.protocol.constants import (
     FRAME_PING,
     FRAME_PONG,
     FRAME_READY,
+    MAX_STREAM_ID,
     PAGE_SIZE,
 )
 from asgi_worker.protocol.frames import frame
@@ -86,7 +87,7 @@ class GatewayLink:
         self.peer.raw(frame(FRAME_PING, aux=nonce))
         self.until(lambda: any(f.kind == FRAME_PONG and f.aux == nonce for f in self.peer.channel))
 
-    def goaway(self, code: int, last_id: int = 0xFFFFFFFF, text: str = "") -> None:
+    def goaway(self, code: int, last_id: int = MAX_STREAM_ID, text: str = "") -> None:
         self.peer.raw(frame(FRAME_GOAWAY, text.encode(), code=code, aux=last_id))
         self.flush()
 

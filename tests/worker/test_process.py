@@ -26,6 +26,7 @@ from asgi_worker.protocol.constants import (
     FRAME_HELLO,
     FRAME_READY,
     FRAME_STATS,
+    GOAWAY_ANNOUNCED,
 )
 from asgi_worker.protocol.msgpack import unpackb
 from gateway import DEADLINE, Gateway, finish, stop
@@ -465,6 +466,27 @@ def test_goaway_reconnect_to_a_new_gateway_opens_everything_anew() -> None:
             link.until_end()
         assert [index for index, token in seen if token == b"N" * 16] == [1, 2]
         assert not gateway.pending(0.2)
+        assert stop(worker)[0] == 0
+
+
+def test_an_announced_goaway_leaves_the_old_link_in_use() -> None:
+    with Gateway() as gateway:
+        worker = gateway.start("simple:app")
+        old = gateway.accept()
+        old.handshake(channels=1)
+        old.wait_ready()
+        old.goaway(ERROR_RECONNECT, GOAWAY_ANNOUNCED)
+        fresh = gateway.accept()
+        assert fresh.hello()["channel_index"] == 0
+        socket.send_fds(
+            fresh.sock, [hello_ack(channels=1, token=b"N" * 16, gateway=b"H" * 16)], [fresh.page]
+        )
+        fresh.wait_ready()
+        for link in (old, fresh, old):
+            assert link.request().body == b"hello"
+        old.goaway(ERROR_DRAINING)
+        old.until_end()
+        assert fresh.request().body == b"hello"
         assert stop(worker)[0] == 0
 
 

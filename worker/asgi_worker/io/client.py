@@ -216,7 +216,7 @@ class GatewayClient:
             task = self._loop.create_task(self._renew(registration, link))
             self._renewals.add(task)
             task.add_done_callback(self._renewals.discard)
-        elif event.code == ERROR_DRAINING:
+        elif event.code == ERROR_DRAINING and registration is self._current:
             self._say("draining", "the gateway is going away: %s", event.text or "it stops")
 
     def on_link_end(self, link: Link, code: int, reason: str) -> None:

@@ -14,6 +14,7 @@ PROTOCOL_VERSION: Final = 1
 HEADER_SIZE: Final = 16  # bytes of a frame header
 IGNORABLE_TYPE: Final = 128  # unknown types from here on are skipped
 MAX_STREAM_ID: Final = 4294901760  # 2^32 - 2^16: no REQUEST has a higher id
+GOAWAY_ANNOUNCED: Final = 4294967295  # aux of a GOAWAY(RECONNECT) after which REQUESTs go on
 DATA_OVERHEAD: Final = 16  # credit that a DATA or WS_MSG frame costs besides its payload
 MAX_INLINE_BODY: Final = 16384  # body bytes behind the head of a REQUEST
 MAX_INFORMATIONAL: Final = 8  # 1xx RESPONSE frames per stream

@@ -67,6 +67,7 @@ class Outbound:
         self._features: tuple[str, ...] = ()
         self._ready = False
         self._goaway_last_id: int | None = None
+        self._peer_going = False  # the gateway sent GOAWAY, and not only to announce it (R96)
         self._peer_last_id: int | None = None
         self._top_id = 0  # no REQUEST may have a higher id now
 
@@ -155,7 +156,7 @@ class Outbound:
     @property
     def going_away(self) -> bool:
         """True once either side sent GOAWAY: who finds no open stream closes the link (R94)."""
-        return self._goaway_last_id is not None or self._peer_last_id is not None
+        return self._goaway_last_id is not None or self._peer_going
 
     def send_channel_error(self, code: int, text: str) -> None:
         """Queue the link's last frame; a long traceback is cut at its beginning (R41)."""

@@ -27,6 +27,7 @@ from .constants import (
     ERROR_FRAME_SIZE,
     ERROR_HEADER_INVALID,
     ERROR_PROTOCOL,
+    ERROR_RECONNECT,
     ERROR_REFUSED,
     FEATURE_WEBSOCKET,
     FLAG_DONE,
@@ -48,6 +49,7 @@ from .constants import (
     FRAME_RESET,
     FRAME_WINDOW,
     FRAME_WS_MSG,
+    GOAWAY_ANNOUNCED,
     HEADER_SIZE,
     KIND_HTTP,
     MAX_CONNS,
@@ -318,6 +320,7 @@ class Session(Outbound):
             if self._peer_last_id is not None and aux > self._peer_last_id:
                 raise ProtocolError(ERROR_PROTOCOL, f"a later GOAWAY with the greater id {aux}")
             self._peer_last_id = aux
+            self._peer_going = code != ERROR_RECONNECT or aux != GOAWAY_ANNOUNCED  # R96
             self._top_id = min(self._top_id, aux)
             events.append(GoawayReceived(code, aux, payload.decode("utf-8", "replace")))
         elif kind == FRAME_CONN:
