@@ -103,6 +103,9 @@ static void place_again(struct forward *forward, bool refused, uint64_t timeout)
 void forward_lost(struct forward *forward, const struct channel_gone *gone)
 {
     bool refused = gone->end == CHANNEL_END_REFUSED;
+    if (refused) {
+        atomic_fetch_add_explicit(&forward->link->worker->refused, 1, memory_order_relaxed);
+    }
     enum metric counter = judge(forward, gone);
     uint64_t timeout = fresh_timeout(forward);
     if (counter != METRIC_COUNT && timeout > 0) {

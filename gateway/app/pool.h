@@ -61,7 +61,7 @@ struct pool_survey {
     uint64_t at;
     bool fit;      /* somebody usable is neither ejected nor clogged */
     bool steady;   /* of these, somebody is not new */
-    bool changing; /* somebody usable is new, ejected or clogged */
+    bool changing; /* somebody usable is ejected or clogged */
 };
 
 struct pool {

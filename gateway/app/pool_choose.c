@@ -2,7 +2,7 @@
 /*
  * Which worker gets a request: the least loaded by a full scan, above 16 workers the better of two at random, so that many loops do
  * not rush at the same one. Workers that failed again and again, or that are clogged with streams whose clients have gone, are a
- * last resort; new ones are given more from second to second, while others are ready.
+ * last resort; new ones are given more from second to second, while others have room.
  */
 #include "app/pool_choose.h"
 
@@ -50,7 +50,7 @@ void pool_survey(struct pool *pool)
         bool young = is_new(link, now);
         survey.fit |= fit;
         survey.steady |= fit && !young;
-        survey.changing |= !fit || young;
+        survey.changing |= !fit;
     }
     pool->survey = survey;
 }
@@ -63,16 +63,16 @@ bool pool_suits(const struct pool_link *link, const struct pool_waiter *waiter)
                 link->pool->app->settings->long_lived_max);
 }
 
-/* How many slots of the worker may be taken now. */
-static uint32_t allowed(const struct pool_link *link)
+/* How many slots of the worker may be taken now; `gently`: while it is new, not more than its share. */
+static uint32_t allowed(const struct pool_link *link, bool gently)
 {
     const struct pool_survey *survey = &link->pool->survey;
     const struct worker *worker = link->worker;
     if (!pool_is_usable(link) || (survey->fit && !is_fit(link, survey->at))) {
         return 0;
     }
-    if (!survey->steady) {
-        return worker->capacity; /* all are new, or nobody else is there */
+    if (!gently) {
+        return worker->capacity;
     }
     return health_ramp(worker->capacity,
                        atomic_load_explicit(&worker->ready_at, memory_order_relaxed),
@@ -82,23 +82,25 @@ static uint32_t allowed(const struct pool_link *link)
 bool pool_has_room(const struct pool_link *link)
 {
     /* Sequentially consistent: publish_oldest in pool.c says why. */
-    return atomic_load(&link->worker->in_flight) < allowed(link);
+    return atomic_load(&link->worker->in_flight) < allowed(link, false);
 }
 
-static bool can_serve(const struct pool_link *link, const struct pool_waiter *waiter)
+static bool can_serve(const struct pool_link *link, const struct pool_waiter *waiter, bool gently)
 {
-    return link->worker->serial != waiter->avoid && pool_has_room(link) && pool_suits(link, waiter);
+    return link->worker->serial != waiter->avoid &&
+           atomic_load(&link->worker->in_flight) < allowed(link, gently) &&
+           pool_suits(link, waiter);
 }
 
 /* The least loaded of all; ties go to any of them. */
-static struct pool_link *scan(struct pool *pool, const struct pool_waiter *waiter)
+static struct pool_link *scan(struct pool *pool, const struct pool_waiter *waiter, bool gently)
 {
     struct pool_link *best = NULL;
     uint64_t best_load = 0;
     uint32_t ties = 1;
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
     {
-        if (!can_serve(link, waiter)) {
+        if (!can_serve(link, waiter, gently)) {
             continue;
         }
         uint64_t load = worker_load(link->worker);
@@ -114,12 +116,12 @@ static struct pool_link *scan(struct pool *pool, const struct pool_waiter *waite
 }
 
 /* The less loaded of two; NULL: a few draws did not find them. */
-static struct pool_link *draw(struct pool *pool, const struct pool_waiter *waiter)
+static struct pool_link *draw(struct pool *pool, const struct pool_waiter *waiter, bool gently)
 {
     struct pool_link *first = NULL;
     for (unsigned i = 0; i < DRAWS; i++) {
         struct pool_link *link = pool->table[random_cheap() % pool->links.length];
-        if (link == first || !can_serve(link, waiter)) {
+        if (link == first || !can_serve(link, waiter, gently)) {
             continue;
         }
         if (first != NULL) {
@@ -132,10 +134,13 @@ static struct pool_link *draw(struct pool *pool, const struct pool_waiter *waite
 
 struct pool_link *pool_choose(struct pool *pool, const struct pool_waiter *waiter)
 {
+    bool gently = pool->survey.steady; /* else all are new, or nobody else is there */
     for (;;) {
-        struct pool_link *link = pool->links.length > SCAN_MAX ? draw(pool, waiter) : NULL;
-        link = link != NULL ? link : scan(pool, waiter);
-        if (link == NULL || worker_reserve_below(link->worker, allowed(link))) {
+        struct pool_link *link = pool->links.length > SCAN_MAX ? draw(pool, waiter, gently) : NULL;
+        link = link != NULL ? link : scan(pool, waiter, gently);
+        if (link == NULL && gently) {
+            gently = false; /* better a new worker than the queue */
+        } else if (link == NULL || worker_reserve_below(link->worker, allowed(link, gently))) {
             return link;
         }
         /* Another loop took the last slot meanwhile: look again. */

@@ -62,7 +62,8 @@ ROWS = (
         5,
         "SIGSTOP of a worker",
         "requests go elsewhere, nothing is lost after SIGCONT",
-        scenario("worker_failure", "stopped_worker_gets_nothing_new_and_loses_nothing", "stopped_worker_killed")
+        fault("kill_workers", "stopped_workers")
+        + scenario("worker_failure", "stopped_worker_gets_nothing_new_and_loses_nothing", "stopped_worker_killed")
         + scenario("worker_failure", "only_worker_stopped_requests_wait"),
     ),
     Row(
@@ -73,9 +74,9 @@ ROWS = (
     ),
     Row(
         7,
-        "20 rolling restarts under load",
-        "0 of 18,000 requests fail",
-        fault("rolling_restart", "twenty_rolling_restarts", "two_rolling_restarts"),
+        "20 rolling restarts, 20 deploys under load",
+        "0 of 18,000 requests fail in each; broken generations change nothing",
+        fault("rolling_restart", "twenty_rolling_restarts", "two_rolling_restarts") + fault("deploy_generations"),
     ),
     Row(
         8,
