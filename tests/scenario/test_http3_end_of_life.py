@@ -71,6 +71,7 @@ def begin(
     client: Http3, worker: ScriptedWorker, target: str, *, body: bool = False, fields: Fields | None = None
 ) -> tuple[int, SeenRequest]:
     stream = client.open(request(target, "POST" if body else "GET", *(fields or [])), end=not body)
+    client.ping()  # what waits for the pacer goes out
     return stream, worker.request()
 
 
@@ -110,6 +111,7 @@ def test_stop_of_an_idle_event_stream(client: Http3, worker: ScriptedWorker) -> 
     worker.respond(seen.stream, 200, [(b"content-type", b"text/event-stream")], b"data: 1\n\n", flags=0)
     client.pump(lambda: client.answers[stream].received, "the first event")
     client.stop(stream)
+    client.pump(lambda: client.answers[stream].reset is not None, "the answer to STOP_SENDING")
     client.ping()
     worker.expect_disconnect(seen.stream, GONE)
     worker.data(seen.stream, flags=c.FLAG_END_STREAM | c.FLAG_DONE)
@@ -124,8 +126,10 @@ def test_reset_inside_the_request_body(client: Http3, worker: ScriptedWorker, he
         worker.respond(seen.stream, 200, flags=0)
         client.head(stream)
     client.data(stream, b"part")
+    client.ping()
     assert worker.expect(c.FRAME_DATA, seen.stream).payload == b"part"
     client.reset(stream)
+    client.ping()
     worker.expect_disconnect(seen.stream, GONE)
     worker.done(seen.stream)
     assert client.answer(stream).reset == REQUEST_CANCELLED
@@ -159,6 +163,7 @@ def test_the_client_vanishes(limited: Maker) -> None:
 
 def test_gone_while_waiting_for_a_worker(scripted: Gateway, client: Http3) -> None:
     stream = client.open(request("/queued"))
+    client.ping()
     scripted.wait_gauge("requests_waiting", 1)
     client.cancel(stream)
     client.ping()
@@ -171,9 +176,9 @@ def test_gone_while_waiting_for_a_worker(scripted: Gateway, client: Http3) -> No
 def test_early_response(client: Http3, worker: ScriptedWorker) -> None:
     """The whole answer, then STOP_SENDING(H3_NO_ERROR); what has come meanwhile only gives its credit back."""
     stream, seen = begin(client, worker, "/early", body=True)
-    client.data(stream, bytes(60000))
     worker.respond(seen.stream, 403, [(b"content-length", b"5")], b"early")
     assert worker.expect(c.FRAME_RESET, seen.stream).code == c.ERROR_BODY_ABORTED
+    client.data(stream, bytes(60000))
     answer = client.answer(stream)
     assert (answer.status, bytes(answer.body), answer.ended, answer.reset) == (403, b"early", True, None)
     client.pump(lambda: answer.stopped is not None, "STOP_SENDING")
@@ -211,6 +216,7 @@ def test_lost_before_the_head_unsafe_method(scripted: Gateway, client: Http3) ->
     with ScriptedWorker(scripted.app_socket) as first:
         stream = client.open(request("/pay", "POST"), end=False)
         client.data(stream, b"42", end=True)
+        client.ping()
         first.request()
         first.close()
         assert client.answer(stream).status == 502
@@ -246,6 +252,7 @@ def test_queue_full(limited: Maker) -> None:
     gateway = limited(app={"queue_max": 1, "queue_timeout": "10s"})
     with connect(gateway) as client:
         client.open()
+        client.ping()
         gateway.wait_gauge("requests_waiting", 1)
         answer = client.get()
         assert answer.status == 503 and answer.header("retry-after") == "1"
