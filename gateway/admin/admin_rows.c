@@ -7,6 +7,7 @@
 
 #include "admin/admin.h"
 #include "app/app.h"
+#include "app/forward.h"
 #include "base/clock.h"
 #include "http/conn.h"
 #include "http/exchange.h"
@@ -213,6 +214,8 @@ static void number_or_none(struct admin_table *table, uint64_t value)
 static void exchange_row(const struct exchange *exchange, unsigned index, uint64_t now,
                          struct admin_table *table)
 {
+    uint32_t credit;
+
     admin_table_number(table, exchange->conn->id);
     admin_table_number(table, index);
     admin_table_text(table, exchange->app_name);
@@ -223,6 +226,11 @@ static void exchange_row(const struct exchange *exchange, unsigned index, uint64
                    exchange->response_state == RESPONSE_NONE ? 0 : exchange->response.status);
     admin_table_number(table, exchange->request_bytes);
     admin_table_number(table, exchange->request_body.size);
+    if (forward_credit(exchange->worker_half, &credit)) {
+        admin_table_number(table, credit);
+    } else {
+        admin_table_none(table);
+    }
     admin_table_number(table, exchange->response_bytes);
     admin_table_number(table, exchange->response_body.size);
     admin_table_number(table, exchange->retries);

@@ -66,10 +66,10 @@ static const struct admin_column request_columns[] = {
     {"app", ADMIN_TEXT, NULL},        {"worker", ADMIN_NUMBER, NULL},
     {"phase", ADMIN_TEXT, NULL},      {"age", ADMIN_SECONDS, NULL},
     {"status", ADMIN_NUMBER, NULL},   {"received", ADMIN_BYTES, NULL},
-    {"to_worker", ADMIN_BYTES, NULL}, {"sent", ADMIN_BYTES, NULL},
-    {"to_client", ADMIN_BYTES, NULL}, {"retries", ADMIN_NUMBER, NULL},
-    {"method", ADMIN_TEXT, NULL},     {"host", ADMIN_TEXT, NULL},
-    {"target", ADMIN_TEXT, NULL}};
+    {"to_worker", ADMIN_BYTES, NULL}, {"credit", ADMIN_BYTES, NULL},
+    {"sent", ADMIN_BYTES, NULL},      {"to_client", ADMIN_BYTES, NULL},
+    {"retries", ADMIN_NUMBER, NULL},  {"method", ADMIN_TEXT, NULL},
+    {"host", ADMIN_TEXT, NULL},       {"target", ADMIN_TEXT, NULL}};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -369,6 +369,16 @@ void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct 
     }
 }
 
+bool forward_credit(const void *worker_half, uint32_t *ret_credit)
+{
+    const struct forward *forward = worker_half;
+    if (forward == NULL || forward->magic != FORWARD_MAGIC || forward->stream == NULL) {
+        return false;
+    }
+    *ret_credit = channel_stream_credit(forward->stream);
+    return true;
+}
+
 /* --- the exchange's news ---------------------------------------------------------------------------------------------------- */
 
 void forward_body(struct forward *forward)

@@ -68,6 +68,9 @@ enum error forward_refuse_response(struct forward *forward, enum error error,
                                    const char *text) MUST_CHECK;
 /* The stream is not with its worker any more, where it may have been counted as long-lived. */
 void forward_left_worker(struct forward *forward);
+/* For status: how many request body bytes the worker would take now of what has this worker half. False: it is no forward, or not with a
+ * worker. */
+bool forward_credit(const void *worker_half, uint32_t *ret_credit);
 /* (Re)sets the timer for the phase. */
 void forward_set_timer(struct forward *forward);
 

@@ -248,3 +248,20 @@ def test_redirect_to_https(make_gateway: Maker) -> None:
     assert location("/", f"[::1]:{plain}") == (308, f"https://[::1]:{gateway.tls_port}/")
     with gateway.tls_client() as client:
         assert client.get("/").body == b"hello\n"
+
+
+def test_requests_show_where_they_are(gateway: Gateway) -> None:
+    with gateway.client() as client:
+        client.request("GET", "/sleep?ms=500&id=1")
+        gateway.wait_note("start GET 1")
+        (row,) = gateway.admin("requests")
+        assert (row["phase"], row["worker"], row["app"]) == ("working", gateway.workers[0].pid, "main")
+        assert row["credit"] == 0  # the request has ended: nothing may be sent any more
+        assert row["age"] > 0
+        assert client.response().status == 200
+        upload = gateway.client()
+        upload.request("POST", "/echo", {"content-length": "10"})
+        wait_for(lambda: (gateway.admin("requests") or [{}])[0].get("credit"), "credit for the body")
+        upload.send(b"0123456789")
+        assert upload.response().body == b"0123456789"
+        upload.close()

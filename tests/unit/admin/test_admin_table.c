@@ -219,7 +219,8 @@ TEST(connections_and_requests_give_rows)
     CHECK_EQ_INT(admin_table_rows(&table), 2);
     CHECK_EQ_STR(admin_table_cell(&table, 0, 4), "waiting");
     CHECK_EQ_STR(admin_table_cell(&table, 0, 6), "");
-    CHECK_EQ_STR(admin_table_cell(&table, 0, 14), "/a");
+    CHECK_EQ_STR(admin_table_cell(&table, 0, 9), ""); /* no credit without a worker */
+    CHECK_EQ_STR(admin_table_cell(&table, 0, 15), "/a");
     CHECK_EQ_STR(admin_table_cell(&table, 1, 2), "main");
     CHECK_EQ_STR(admin_table_cell(&table, 1, 3), "5");
     CHECK_EQ_STR(admin_table_cell(&table, 1, 4), "responding");
