@@ -187,6 +187,7 @@ static void check_quic(struct option_reader *reader, const struct toml_node *tre
     config->quic.connection_window = config->h3.connection_window;
     config->quic.stream_window = window < config->ipc.window ? window : config->ipc.window;
     config->tls.quic_early_data = config->quic.early_data;
+    config->tls.quic_keylog = config->quic.keylog;
     /* Whoever sends 0-RTT goes by the limits of its last visit (RFC 9001 4.6.3, RFC 9114 7.2.4.2). */
     uint64_t tag = mix(1, config->quic.max_concurrent_streams);
     tag = mix(tag, config->quic.connection_window);

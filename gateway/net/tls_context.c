@@ -445,7 +445,8 @@ static enum error make_quic_context(struct making *making)
 {
     making->quic = true;
     enum error error = make_context(making, &making->context->quic_context);
-    if (error == ERROR_NONE && tls_quic_context_init(making->context) != ERROR_NONE) {
+    if (error == ERROR_NONE &&
+        tls_quic_context_init(making->context, making->settings->quic_keylog) != ERROR_NONE) {
         error = out_of_memory(making);
     }
     return error;
@@ -465,6 +466,7 @@ enum error tls_context_new(const struct tls_settings *settings, struct tls_keyri
     context->keyring = keyring;
     context->reject_unknown_sni = settings->reject_unknown_sni;
     context->key_updates_per_second = settings->key_updates_per_second;
+    context->quic_keylog = -1;
     context->quic_early_data = settings->quic_early_data;
     context->quic_early_tag = settings->quic_early_tag;
     ERR_clear_error();
@@ -496,6 +498,7 @@ void tls_context_unref(struct tls_context *context)
         atomic_fetch_sub_explicit(&context->references, 1, memory_order_acq_rel) == 1) {
         SSL_CTX_free(context->ssl_context);
         SSL_CTX_free(context->quic_context);
+        tls_quic_context_done(context);
         EVP_CIPHER_free(context->ticket_cipher);
         tls_store_done(&context->store);
         mem_free(context);

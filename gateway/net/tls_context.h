@@ -39,7 +39,8 @@ struct tls_settings {
     unsigned key_updates_per_second; /* 100 */
     unsigned tickets;                /* session tickets per handshake; 0: none */
     bool quic;                       /* some listener speaks QUIC (net/tls_quic.h) */
-    bool quic_early_data;            /* 0-RTT is taken */
+    struct slice quic_keylog; /* debugging: file for the secrets of QUIC connections; empty: none */
+    bool quic_early_data;     /* 0-RTT is taken */
     uint64_t
         quic_early_tag; /* of the limits that a client with 0-RTT remembers: tickets of another tag bring none */
     struct file_set

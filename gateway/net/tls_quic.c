@@ -5,10 +5,15 @@
  */
 #include "net/tls_quic.h"
 
-#include <openssl/err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/crypto.h>
 #include <openssl/ssl.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "net/tls_store.h"
 
@@ -63,9 +68,49 @@ static SSL_TICKET_RETURN on_ticket_opened(SSL *ssl, SSL_SESSION *session, const 
     return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
 }
 
-enum error tls_quic_context_init(struct tls_context *context)
+/* One write for each line: appending is atomic, so that loops and processes may share the file. */
+static void on_secret(const SSL *ssl, const char *line)
+{
+    const struct tls_context *context = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    char text[512];
+    int length = snprintf(text, sizeof(text), "%s\n", line);
+    if (length > 0 && (size_t)length < sizeof(text)) {
+        ssize_t written = write(context->quic_keylog, text, (size_t)length);
+        (void)written;
+    }
+    OPENSSL_cleanse(text, sizeof(text));
+}
+
+static void open_keylog(struct tls_context *context, struct slice path)
+{
+    char *name = mem_strndup(path.data, path.length);
+    if (name != NULL) {
+        context->quic_keylog =
+            open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    }
+    if (context->quic_keylog >= 0) {
+        log_warning("net", "http3.keylog: the secrets of all QUIC connections go to %s", name);
+        SSL_CTX_set_keylog_callback(context->quic_context, on_secret);
+    } else {
+        log_warning("net", "http3.keylog: cannot write %.*s: %s; it is left off", SLICE_PRINT(path),
+                    strerror(errno));
+    }
+    mem_free(name);
+}
+
+void tls_quic_context_done(struct tls_context *context)
+{
+    if (context->quic_keylog >= 0) {
+        close(context->quic_keylog);
+    }
+}
+
+enum error tls_quic_context_init(struct tls_context *context, struct slice keylog)
 {
     SSL_CTX *ssl_context = context->quic_context;
+    if (keylog.length > 0) {
+        open_keylog(context, keylog);
+    }
     /* Replay is met by what is done with early data (RFC 8470), not by a cache that no other process shares. */
     SSL_CTX_set_options(ssl_context, SSL_OP_NO_ANTI_REPLAY);
     SSL_CTX_set_alpn_select_cb(ssl_context, on_alpn, NULL);

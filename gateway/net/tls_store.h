@@ -79,6 +79,7 @@ struct tls_context {
     unsigned key_updates_per_second;
     bool quic_early_data;
     uint64_t quic_early_tag;
+    int quic_keylog; /* -1: none */
 };
 
 /* What the callbacks of one connection need; tls_peer_of finds it. */
@@ -102,7 +103,8 @@ struct tls_peer *tls_peer_of(const SSL *ssl);
 SSL *tls_context_ssl(struct tls_context *context, SSL_CTX *ssl_context,
                      struct tls_peer *peer) MUST_CHECK;
 /* What the context for QUIC has beside or instead of the profile. ERROR_NO_MEMORY. */
-enum error tls_quic_context_init(struct tls_context *context) MUST_CHECK;
+enum error tls_quic_context_init(struct tls_context *context, struct slice keylog) MUST_CHECK;
+void tls_quic_context_done(struct tls_context *context);
 /* A server SSL object for `fd`; NULL when memory is out. */
 SSL *tls_context_ssl_new(struct tls_context *context, struct tls_peer *peer, int fd) MUST_CHECK;
 
