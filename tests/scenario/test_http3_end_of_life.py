@@ -97,7 +97,7 @@ def late_words(worker: ScriptedWorker, stream: int) -> None:
 def test_cancel_while_the_response_is_awaited(client: Http3, worker: ScriptedWorker) -> None:
     stream, seen = begin(client, worker, "/wait")
     client.cancel(stream)
-    client.ping()
+    client.pump_for(0.1)  # what answers it is acknowledged
     worker.expect_disconnect(seen.stream, GONE)
     late_words(worker, seen.stream)
     serves(client, worker)
@@ -112,7 +112,7 @@ def test_stop_of_an_idle_event_stream(client: Http3, worker: ScriptedWorker) -> 
     client.pump(lambda: client.answers[stream].received, "the first event")
     client.stop(stream)
     client.pump(lambda: client.answers[stream].reset is not None, "the answer to STOP_SENDING")
-    client.ping()
+    client.pump_for(0.1)  # its acknowledgement leaves
     worker.expect_disconnect(seen.stream, GONE)
     worker.data(seen.stream, flags=c.FLAG_END_STREAM | c.FLAG_DONE)
     worker.respond(other_seen.stream, 200, [(b"content-length", b"0")])
@@ -166,7 +166,7 @@ def test_gone_while_waiting_for_a_worker(scripted: Gateway, client: Http3) -> No
     client.ping()
     scripted.wait_gauge("requests_waiting", 1)
     client.cancel(stream)
-    client.ping()
+    client.pump_for(0.1)  # what answers it is acknowledged
     scripted.wait_gauge("requests_waiting", 0)
 
 
