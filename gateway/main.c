@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -252,7 +253,7 @@ static int take_over(const struct command_line *line, const struct upgrade *upgr
             return code;
         }
         fputs("gatewayd: the upgrade waits for a valid configuration\n", stderr);
-        sleep(1);
+        (void)poll(NULL, 0, 1000);
     }
 }
 

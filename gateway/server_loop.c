@@ -248,6 +248,9 @@ static void carry_out(struct server_loop *server_loop)
         server_park(server);
         apply(server_loop);
         break;
+    case SERVER_ORDER_PARK:
+        server_park(server);
+        break;
     case SERVER_ORDER_RELEASE:
         server_listeners_release(server_loop);
         break;

@@ -27,6 +27,7 @@ enum server_order {
     SERVER_ORDER_PREPARE,  /* listen on what is new in server->change; failures are noted there */
     SERVER_ORDER_ABANDON,  /* undo that */
     SERVER_ORDER_APPLY, /* stand still while the main thread takes server->change over, then follow */
+    SERVER_ORDER_PARK,     /* stand still while the main thread changes something else */
     SERVER_ORDER_RELEASE,  /* drain the listeners that the last change left out */
     SERVER_ORDER_SWEEP,    /* look what of former configurations is over */
     SERVER_ORDER_RETIRE,   /* as DRAIN, and leave what waits to the next process */
@@ -94,6 +95,7 @@ struct server {
     uint64_t buffer_budget; /* bytes */
     uint64_t sweep_at;      /* 0: nothing is to be swept */
     uint64_t workers_at;    /* standing by: since when every app has some workers; 0: not */
+    bool retiring;          /* apps that are no longer configured have not ended */
     bool standby;           /* clients are not accepted yet */
     bool await_workers;     /* the master is to hear when they are back */
     bool retired;           /* the next process accepts them */
@@ -132,8 +134,9 @@ void server_loop_done(struct server_loop *server_loop);
 void server_limits_fill(struct listener_limits *limits, const struct config *config);
 /* Gives an order to all loops and waits until each has carried it out. */
 void server_order_all(struct server *server, enum server_order order);
-/* SERVER_ORDER_APPLY: calls `change` while all loops stand still. */
-void server_order_apply(struct server *server, void (*change)(struct server *server));
+/* SERVER_ORDER_APPLY or _PARK: calls `change` while all loops stand still. */
+void server_order_parked(struct server *server, enum server_order order,
+                         void (*change)(struct server *server));
 /* For loops, under SERVER_ORDER_APPLY: stands still until the change is made. */
 void server_park(struct server *server);
 /* Ends the process at once with an error: nothing can be taken apart in order any more. */

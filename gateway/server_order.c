@@ -67,12 +67,13 @@ void server_order_all(struct server *server, enum server_order order)
     await_answers(server);
 }
 
-void server_order_apply(struct server *server, void (*change)(struct server *server))
+void server_order_parked(struct server *server, enum server_order order,
+                         void (*change)(struct server *server))
 {
     struct timespec deadline;
 
     server->parking = true;
-    begin(server, SERVER_ORDER_APPLY);
+    begin(server, order);
     clock_gettime(CLOCK_MONOTONIC, &deadline);
     deadline.tv_sec += ANSWER_TIMEOUT_S;
     pthread_mutex_lock(&server->park_lock);

@@ -234,6 +234,7 @@ static void take_over(struct server *server)
     server_limits_fill(&limits, generation->config);
     listener_limits_change(&server->limits, &limits);
     apps_commit(change->apps);
+    server->retiring = !app_list_empty(&server->apps->retired);
     change->apps = NULL;
     generation->older = server->generation;
     server->generation = generation;
@@ -275,7 +276,7 @@ static void end(struct server *server, const struct control_message *message)
     if (made) {
         enum log_level level = server->generation->config->log.level;
         server->number = message->number;
-        server_order_apply(server, take_over);
+        server_order_parked(server, SERVER_ORDER_APPLY, take_over);
         if (server->generation->config->log.level != level) {
             log_set_level(server->generation->config->log.level);
         }
@@ -330,13 +331,23 @@ static bool is_idle(const struct server *server, const struct server_generation 
     return true;
 }
 
+/* Loops read the list of apps: no loop runs meanwhile. */
+static void end_retired(struct server *server)
+{
+    server->retiring = apps_sweep_end(server->apps);
+}
+
 void server_reload_sweep(struct server *server)
 {
     struct server_generation **link = &server->generation->older;
 
     atomic_store(&server->open_listeners, 0);
     server_order_all(server, SERVER_ORDER_SWEEP);
-    bool more = apps_sweep_end(server->apps) || atomic_load(&server->open_listeners) > 0;
+    bool more = atomic_load(&server->open_listeners) > 0;
+    if (server->retiring) {
+        server_order_parked(server, SERVER_ORDER_PARK, end_retired);
+        more |= server->retiring;
+    }
     while (*link != NULL) {
         struct server_generation *older = *link;
         if (is_idle(server, older)) {

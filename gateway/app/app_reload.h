@@ -4,7 +4,7 @@
  * configured retire: what they have goes on to its end, then they are freed.
  *
  * In this order: apps_prepare() and apps_commit() in the server's main thread, the latter while no loop runs; then apps_apply_loop() in
- * each loop's thread. After that from time to time apps_sweep_loop() in each loop and apps_sweep_end() in the main thread.
+ * each loop's thread. After that from time to time apps_sweep_loop() in each loop and apps_sweep_end() in the main thread, while no loop runs.
  */
 #ifndef GATEWAY_APP_APP_RELOAD_H
 #define GATEWAY_APP_APP_RELOAD_H
@@ -27,7 +27,7 @@ void apps_commit(struct apps_change *change);
 void apps_apply_loop(struct apps *apps, unsigned loop_index);
 /* Looks how far retired apps of this loop are; those that retired before `deadline` are cut. Also tries again to accept workers where memory did not suffice. */
 void apps_sweep_loop(struct apps *apps, unsigned loop_index, uint64_t deadline);
-/* After every loop has swept: frees what is over. True: some apps still retire. */
+/* After every loop has swept, and while none runs: frees what is over. True: some apps still retire. */
 bool apps_sweep_end(struct apps *apps);
 
 #endif

@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from harness.gateway import GATEWAYD, ROOT, Gateway
@@ -23,32 +22,13 @@ MakeGateway = Callable[..., Gateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[MakeGateway]:
+def make(make_gateway: MakeGateway) -> MakeGateway:
     """As make_gateway, with a binary of its own that a test may replace."""
-    made: list[Gateway] = []
 
     def make(*, workers: int = 1, target: str = "scenario:app", **sections: object) -> Gateway:
-        directory = tmp_path / f"gateway-{len(made)}"
-        directory.mkdir()
-        shutil.copy(GATEWAYD, directory / "gatewayd")
-        gateway = Gateway(directory, **sections)
-        gateway.process.command[0] = str(directory / "gatewayd")
-        made.append(gateway)
-        gateway.start()
-        if workers:
-            gateway.start_workers(workers, target)
-        return gateway
+        return make_gateway(workers=workers, app_target=target, own_binary=True, **sections)
 
-    yield make
-    failed = getattr(request.node, "report_call", None) is not None and request.node.report_call.failed
-    for gateway in made:
-        if failed:
-            print(f"--- {gateway.directory}\n{gateway.process.tail(80)}")
-            for worker in gateway.workers:
-                print(f"--- {worker.name}\n{worker.tail(30)}")
-            gateway.kill()
-        else:
-            gateway.finish()
+    return make
 
 
 def replace(gateway: Gateway, text: str | None = None) -> None:

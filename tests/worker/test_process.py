@@ -478,16 +478,14 @@ def test_an_announced_goaway_leaves_the_old_link_in_use() -> None:
         old.goaway(ERROR_RECONNECT, GOAWAY_ANNOUNCED)
         fresh = gateway.accept()
         assert fresh.hello()["channel_index"] == 0
-        socket.send_fds(
-            fresh.sock, [hello_ack(channels=1, token=b"N" * 16, gateway=b"H" * 16)], [fresh.page]
-        )
+        ack = hello_ack(channels=1, token=b"N" * 16, gateway=b"H" * 16)
+        socket.send_fds(fresh.sock, [ack], [fresh.page])
         fresh.wait_ready()
         for link in (old, fresh, old):
             assert link.request().body == b"hello"
         old.goaway(ERROR_DRAINING)
         old.until_end()
-        assert fresh.request().body == b"hello"
-        assert stop(worker)[0] == 0
+        assert fresh.request().body == b"hello" and stop(worker)[0] == 0
 
 
 def test_unknown_token_begins_again_at_channel_0() -> None:

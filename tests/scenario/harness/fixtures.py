@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Fixtures of scenarios and fault tests: `make_gateway(...)` gives a started gateway, which has to end clean."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .gateway import Gateway, speaks_quic
+from .gateway import GATEWAYD, Gateway, speaks_quic
 from .websocket import CARRIERS
 
 
@@ -29,6 +30,7 @@ def make_gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cal
         worker_options: list[str] | None = None,
         worker_environment: dict[str, str] | None = None,
         environment: dict[str, str] | None = None,
+        own_binary: bool = False,
         **sections: Any,
     ) -> Gateway:
         if sections.get("quic") and not speaks_quic():
@@ -37,6 +39,9 @@ def make_gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cal
         directory.mkdir()
         gateway = Gateway(directory, **sections)
         gateway.environment.update(environment or {})
+        if own_binary:  # that a test may replace
+            shutil.copy(GATEWAYD, directory / "gatewayd")
+            gateway.process.command[0] = str(directory / "gatewayd")
         made.append(gateway)
         gateway.start()
         if workers:
