@@ -12,7 +12,10 @@ static void note_client(const struct app_loop *app_loop, struct exchange *exchan
     struct proxy_identity proxied;
     if (exchange->conn->identity.trusted_proxy) {
         proxy_headers_resolve(app_loop->settings, exchange->conn, &exchange->request, &proxied);
-        exchange->client_host = proxied.identity.client_host;
+        /* The connection's own text may be another one by the time of the log: QUIC's clients move. */
+        if (proxied.identity.client_host.data != exchange->conn->identity.client_host.data) {
+            exchange->client_host = proxied.identity.client_host;
+        }
     }
 }
 
