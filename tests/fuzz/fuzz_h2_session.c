@@ -30,6 +30,9 @@ static void check_head(const struct request_head *head)
     REQUIRE(head->version == HTTP_2 && head->raw_path.length > 0 && head->method.length > 0);
     REQUIRE(head->field_count > 0 && slice_equal(head->fields[0].name, SLICE("host")));
     REQUIRE(authority_valid(head->fields[0].value));
+    bool tunnel = head->kind == REQUEST_WEBSOCKET;
+    REQUIRE(tunnel == slice_equal(head->scheme, SLICE("ws")));
+    REQUIRE(!tunnel || (head->has_body && head->content_length < 0 && !head->expect_continue));
     for (size_t i = 0; i < head->field_count; i++) {
         struct slice name = head->fields[i].name;
         REQUIRE(field_name_valid(name) && field_value_valid(head->fields[i].value));

@@ -47,6 +47,10 @@ class Bridge:
             self.begin()
             while not (self.finished and not self.back):
                 self.turn()
+            self.inner.shutdown(socket.SHUT_WR)
+            self.inner.settimeout(20)
+            while not self.shut and self.inner.recv(65536):  # no reset may meet what was written last
+                pass
         except OSError:
             pass
         finally:
@@ -85,16 +89,17 @@ class Bridge:
         self.flush()
 
     def turn(self) -> None:
-        room = 0 if self.shut or self.finished else self.h2.local_flow_control_window(self.stream)
+        room = 65536 if self.finished else self.h2.local_flow_control_window(self.stream)
         reads = [self.outer] if not self.finished else []
-        reads += [self.inner] if room > 0 else []
+        reads += [self.inner] if room > 0 and not self.shut else []
         ready, writable, _ = select.select(reads, [self.inner] if self.back else [], [], 20)
         if self.outer in ready:
             self.take(self.outer.recv(65536))
-        if self.inner in ready and not self.finished:
+        if self.inner in ready:
             data = self.inner.recv(min(room, 16384))
             self.shut = not data
-            self.h2.send_data(self.stream, data, end_stream=self.shut)
+            if not self.finished:
+                self.h2.send_data(self.stream, data, end_stream=self.shut)
         if writable:
             sent = self.inner.send(self.back)
             self.back = self.back[sent:]

@@ -8,6 +8,8 @@
  *   /fail     502 at once                       /cut      a head and a part of the body, then cut
  *   /early    403 without reading the body      /trailers as /now, with a trailer
  *
+ * An extended CONNECT is accepted where the path gives 200, and its tunnel is the body.
+ *
  * Everything happens in turns of the loop; nothing depends on time.
  */
 #ifndef TESTS_UNIT_H2_H2_DRIVER_H

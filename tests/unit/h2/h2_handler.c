@@ -17,7 +17,9 @@ static bool driven_head(struct driven *driven, unsigned status, const char *name
         error = response_head_check(&exchange->arena, &head, &why);
     }
     if (error == ERROR_NONE) {
+        bool accept = status == 200 && exchange->request.kind == REQUEST_WEBSOCKET;
         error = status < 200 ? exchange_respond_info(exchange, &head)
+                : accept     ? exchange_accept_websocket(exchange, &head)
                              : exchange_respond_head(exchange, &head, false);
     }
     if (error != ERROR_NONE) {
