@@ -58,7 +58,8 @@ struct exchange_handler {
     /* exchange->request_body grew, request_end was set, or the rest of the body was dropped (request_body_dropped: no more of it
      * will come, as after an early response). Only while attached. */
     void (*on_body)(struct exchange *exchange);
-    /* `length` bytes of the response have left for the client (h3: were acknowledged). Only while attached. */
+    /* `length` bytes of the response have left for the client (h3: are in packets, and not too many of them unacknowledged). Only while
+     * attached. */
     void (*on_released)(struct exchange *exchange, size_t length);
     /* The client is gone (`half_closed` false: nothing more can be sent for the handler, which must call exchange_worker_detach
      * before it returns), or an HTTP/1.1 client shut its side after its complete request (`half_closed` true: the answer can still

@@ -87,7 +87,8 @@ enum error exchange_request_body(struct exchange *exchange, const void *data,
 void exchange_request_ended(struct exchange *exchange);
 /* The client shut its side after a complete request; the answer can still be sent. */
 void exchange_client_half_closed(struct exchange *exchange);
-/* `length` bytes of response_body were taken by the socket (or acked): they are dropped and the worker gets credit. */
+/* `length` bytes of response_body were taken by the socket (h3: by packets): they are dropped here and the worker gets credit. A codec that needs
+ * them still has its own reference (byteq_share). */
 void exchange_response_sent(struct exchange *exchange, size_t length);
 /* The whole response is in the socket: state FINISHED. The codec detaches when the request is over too. */
 void exchange_response_finished(struct exchange *exchange);

@@ -355,6 +355,48 @@ def test_body_that_stops(client: Http3, worker: ScriptedWorker, head: bool) -> N
     serves(client, worker)
 
 
+# --- limits of a client's time ----------------------------------------------------------------------------------------
+
+
+def test_a_response_that_is_not_taken(limited: Maker) -> None:
+    """limits.write_stall: the stream alone is cut, its siblings go on."""
+    gateway = limited(limits={"write_stall": "500ms"})
+    narrow = Http3(gateway.quic_address, max_stream_data=1000)
+    with ScriptedWorker(gateway.app_socket) as worker, narrow.ready() as client:
+        stream, seen = begin(client, worker, "/taken-never")
+        client.hold(stream)
+        worker.respond(seen.stream, 200, body=bytes(30000), flags=0)
+        answer = client.answer(stream)
+        assert (answer.status, answer.reset) == (200, REQUEST_CANCELLED) and answer.received < 1000
+        worker.expect_disconnect(seen.stream, GONE)
+        worker.done(seen.stream)
+        gateway.expect_counted("limit_write_stall")
+        worker.leave()
+
+
+def test_a_head_that_stops(limited: Maker) -> None:
+    """limits.header_timeout, for a request that never becomes one."""
+    gateway = limited(limits={"header_timeout": "500ms"})
+    with ScriptedWorker(gateway.app_socket) as worker, connect(gateway) as client:
+        serves(client, worker)
+        stream = client.open_raw(b"\x01\x40\x80\0\0", end=False)
+        assert client.answer(stream).reset == REQUEST_INCOMPLETE
+        gateway.expect_counted("limit_header_timeout")
+        serves(client, worker)
+        worker.leave()
+
+
+def test_an_idle_connection(limited: Maker) -> None:
+    """limits.keep_alive: GOAWAY, then CONNECTION_CLOSE(H3_NO_ERROR), although the client sends PINGs."""
+    gateway = limited(limits={"keep_alive": "500ms"})
+    with ScriptedWorker(gateway.app_socket) as worker, connect(gateway) as client:
+        serves(client, worker)
+        closing = client.expect_closed()
+        assert (closing.application, closing.code, client.goaways) == (True, H3_NO_ERROR, [4])
+        gateway.expect_counted("limit_keep_alive")
+        worker.leave()
+
+
 # --- the gateway stops ------------------------------------------------------------------------------------------------
 
 
