@@ -32,6 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         tmp_path_factory.mktemp("interop"),
         quic=True,
         log={"level": "info"},
+        limits={"header_timeout": "60s"},  # a first request may be lost as often as a handshake
         http3={"handshake_timeout": "60s", "idle_timeout": "15s"},
     )
     gateway.listeners.append({"bind": f"[::1]:{free_port_of_both('::1')}", "tls": True, "protocols": ["h3"]})
@@ -211,7 +212,7 @@ def test_amplification_limit(make_gateway: Maker, tmp_path: Any) -> None:
     with Raw(gateway.quic_address) as raw:
         sent = hello_initial()
         raw.send(sent)
-        seen = raw.collect(3.0)
+        seen = raw.collect(2.5)
         assert 2 * len(sent) < seen.bytes <= 3 * len(sent), seen.bytes
         raw.send(initial(join(0x06, 0, 4, b"\x01\0\0\0"), size=200))  # too small to be an Initial: nothing comes
     with Raw(gateway.quic_address) as raw:
@@ -242,11 +243,11 @@ def test_multiplexing(server: Gateway) -> None:
 
 def test_long_rtt(server: Gateway) -> None:
     with (
-        UdpProxy(server.quic_address, network=Network(delay=0.375)) as proxy,
+        UdpProxy(server.quic_address, network=Network(delay=0.3)) as proxy,
         Http3(proxy.address, initial_rtt=1.0) as client,
     ):
         assert client.get().body == HELLO
-        download(client, 1, 200_000)
+        download(client, 1, 100_000)
 
 
 def test_key_update(server: Gateway) -> None:
@@ -277,13 +278,13 @@ def test_ecn_bleached(server: Gateway) -> None:
 
 
 def test_blackhole(server: Gateway) -> None:
-    """Nothing goes through for two seconds in mid-transfer."""
+    """Nothing goes through for a second in mid-transfer."""
     with UdpProxy(server.quic_address, network=Network(rate=2 * MIB)) as proxy, Http3(proxy.address) as client:
         stream = client.open(request(f"/download?bytes={4 * MIB}"))
         answer = client.answers[stream]
         client.pump(lambda: answer.received > MIB, "the first MiB")
         proxy.dark = True
-        client.pump_for(2.0)
+        client.pump_for(1.0)
         assert not answer.over
         proxy.dark = False
         client.answer(stream, 60)
@@ -302,10 +303,10 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_network(server: Gateway, name: str) -> None:
     with UdpProxy(server.quic_address, seed=7, network=BAD[name]) as proxy, Http3(proxy.address) as client:
-        download(client, 2)
-        upload(client, 512 * 1024)
+        download(client, 2, MIB // 2)
+        upload(client, 256 * 1024)
         down = proxy.down
-        assert down.lost + down.corrupted + down.reordered > 20, down
+        assert down.lost + down.corrupted + down.reordered > 5, down
 
 
 @pytest.mark.long
@@ -366,7 +367,7 @@ def test_a_path_that_is_not_validated_gets_little(server: Gateway) -> None:
         stream = client.open(request(f"/download?bytes={8 * MIB}"))
         client.pump(lambda: client.answers[stream].received > MIB, "the first MiB")
         proxy.rebind("127.0.0.8")
-        client.pump_for(2.0)
+        client.pump_for(1.0)
         assert up and sum(down) <= 3 * sum(up), (sum(down), sum(up))
 
 

@@ -79,8 +79,27 @@ def test_every_loop_serves(server: Gateway) -> None:
             assert client.get().status == 200
             client.pump(lambda client=client: client.frames[0x1A] >= 1, "PATH_CHALLENGE")
         wait_for(lambda: server.metric("quic_conns") >= 32, "32 connections")
-        seen = [json.loads(bytes(client.get("/scope").body))["client"][0] for client in clients]
-        assert seen == [f"127.0.1.{1 + i}" for i in range(32)]
+
+        def seen() -> list[str]:
+            return [json.loads(bytes(client.get("/scope").body))["client"][0] for client in clients]
+
+        wanted = [f"127.0.1.{1 + i}" for i in range(32)]
+        wait_for(lambda: seen() == wanted, "every new address to be validated and told")
+
+
+def test_a_request_that_outlives_its_address(server: Gateway) -> None:
+    """The access log names the client of a request that was under way when its client moved."""
+    with Http3(server.quic_address) as client:
+        stream = client.open(request("/sleep?ms=300&id=moving"))
+        server.wait_note("^start GET moving")
+        for host in ("127.0.2.2", "127.0.2.3"):
+            client.rebind(host)
+            client.ping()
+            client.ping()
+        assert client.answer(stream).status == 200
+    wait_for(lambda: any("/sleep?ms=300&id=moving" in line for line in server.access_log()), "the line")
+    line = next(line for line in server.access_log() if "id=moving" in line)
+    assert line.startswith("127.0."), line
 
 
 def test_every_loop_drains(make_gateway: Maker) -> None:
