@@ -372,5 +372,9 @@ void admin_table_json(const struct admin_table *table, struct strbuf *out)
         json_cell(&table->columns[column], cell, out);
         strbuf_append_text(out, column + 1 == table->column_count ? "}" : "");
     }
+    if (table->left_out > 0) { /* a last element of its own: who counts rows must see it */
+        strbuf_printf(out, "%s{\"truncated\":true,\"left_out\":%zu}",
+                      admin_table_rows(table) > 0 ? "," : "", table->left_out);
+    }
     strbuf_append_char(out, ']');
 }

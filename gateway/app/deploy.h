@@ -37,10 +37,10 @@ struct generation {
     enum generation_state state; /* only deploy.c's set_state writes it */
     bool ordered;                /* gatewayctl deploy asked for it */
     bool proving;                /* a candidate that had min_ready ready: it may not lose any */
-    bool restored;               /* known from before the start; whether that still holds is not sure */
-    bool unexplained;            /* failed; why, the next deploy_gone says */
-    uint64_t sequence;           /* greater: wanted later */
-    uint64_t since;              /* when it came into its state */
+    bool restored;     /* known from before the start; whether that still holds is not sure */
+    bool unexplained;  /* failed; why, the next deploy_gone says */
+    uint64_t sequence; /* greater: wanted later */
+    uint64_t since;    /* when it came into its state */
     uint64_t crashes[DEPLOY_CRASHES];
     unsigned crash_count;
     char *

@@ -177,6 +177,10 @@ static enum error announce_tls(struct forward *forward, struct pool_link *link, 
     if (error != ERROR_NONE) {
         return error;
     }
+    if (channel_knows_conn(link->channel, conn->wire_id)) {
+        *ret_id = conn->wire_id;
+        return ERROR_NONE;
+    }
     struct strbuf map;
     strbuf_init(&map);
     head_wire_conn(&map, identity, settings->ipc->max_frame);

@@ -55,7 +55,9 @@ void worker_lost(struct worker *worker, const char *why)
         return;
     }
     METRIC_INCREMENT(workers_lost);
-    log_warning("app", "%s: worker %d lost: %s", worker->app->name, (int)worker->pid, why);
+    /* That a start failed was said with its traceback. */
+    log_at(atomic_load(&worker->start_failed) ? LOG_DEBUG : LOG_WARNING, "app",
+           "%s: worker %d lost: %s", worker->app->name, (int)worker->pid, why);
     if (worker_set_state(worker, WORKER_GONE) == WORKER_READY &&
         deploy_fall_back(&worker->app->deploy, worker->slot)) {
         METRIC_INCREMENT(deploys_fallen_back);

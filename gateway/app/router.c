@@ -61,20 +61,6 @@ static void normalise(struct slice path, struct normal *normal)
     }
 }
 
-static bool host_matches(struct slice pattern, struct slice host)
-{
-    if (pattern.length == 0) {
-        return true;
-    }
-    if (slice_starts_with(pattern, SLICE("*."))) {
-        struct slice suffix = {pattern.data + 1, pattern.length - 1};
-        return host.length > suffix.length &&
-               slice_equal_nocase(
-                   (struct slice){host.data + host.length - suffix.length, suffix.length}, suffix);
-    }
-    return slice_equal_nocase(pattern, host);
-}
-
 /* "/api/" matches "/api/x" and "/api"; "/api" matches "/api" and "/api/x", not "/apix". */
 static bool path_matches(struct slice prefix, struct slice path)
 {
@@ -97,7 +83,8 @@ const struct route_settings *router_match(const struct router *router,
     struct slice host = authority_host(head->authority);
     for (size_t i = 0; i < router->route_count; i++) {
         const struct route_settings *route = &router->routes[i];
-        if (host_matches(route->host, host) && path_matches(route->path, path)) {
+        if ((route->host.length == 0 || host_matches(route->host, host)) &&
+            path_matches(route->path, path)) {
             return route;
         }
     }

@@ -278,10 +278,10 @@ static void read_hosts(struct option_reader *reader, const struct option *option
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        if (!clean_host(items[i]) || items[i].data[0] == '*') {
+        if (!clean_host(items[i])) {
             option_refuse(reader, option, toml_at(node, i),
-                          "has \"%s\"; write host names without scheme, port and *, such as "
-                          "\"example.com\"",
+                          "has \"%s\"; write host names without scheme and port, such as "
+                          "\"example.com\" or \"*.example.com\"",
                           items[i].data);
             return;
         }
@@ -338,6 +338,20 @@ static void print_strings(const struct config *config, const struct option *opti
     strbuf_append_char(out, ']');
 }
 
+/* Whether a path has an empty segment (not counting the end), "." or "..". */
+static bool has_odd_segment(struct slice path)
+{
+    struct slice rest = slice_skip(path, 1);
+
+    while (rest.length > 0) {
+        struct slice name = slice_cut(rest, '/', &rest);
+        if (name.length == 0 || slice_equal(name, SLICE(".")) || slice_equal(name, SLICE(".."))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void read_path_prefix(struct option_reader *reader, const struct option *option,
                              const struct toml_node *node, void *field)
 {
@@ -350,6 +364,14 @@ static void read_path_prefix(struct option_reader *reader, const struct option *
         option_refuse(
             reader, option, node,
             "is \"%s\"; write the beginning of a path, such as \"/api/\", without ? and #",
+            text.data);
+        return;
+    }
+    if (has_odd_segment(text)) { /* paths of requests are compared without them (app/router.c) */
+        option_refuse(
+            reader, option, node,
+            "is \"%s\", which no path can begin with; leave out empty segments, \".\" and "
+            "\"..\"",
             text.data);
         return;
     }

@@ -293,6 +293,14 @@ enum error h1_render_head(struct h1_conn *h1)
     return render(h1, &h1->exchange->response, h1->head_ends);
 }
 
+static bool h1_take_back(struct exchange *exchange)
+{
+    struct h1_conn *h1 = h1_of_conn(exchange->conn);
+    bool pending = h1->head_pending && exchange == h1->exchange && !h1_is_over(h1);
+    h1->head_pending &= !pending;
+    return pending;
+}
+
 static enum error h1_send_head(struct exchange *exchange, const struct response_head *head,
                                bool end)
 {
@@ -384,6 +392,7 @@ static const struct codec_ops h1_ops = {
     .send_head = h1_send_head,
     .resume_body = h1_resume_body,
     .consumed = h1_consumed,
+    .take_back = h1_take_back,
     .abort = h1_abort,
     .confirmed = h1_confirmed,
     .drain = h1_drain,

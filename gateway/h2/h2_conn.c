@@ -239,10 +239,18 @@ static void h2_confirmed(struct conn *conn)
     (void)conn;
 }
 
+/* The library has it already. */
+static bool h2_take_back(struct exchange *exchange)
+{
+    (void)exchange;
+    return false;
+}
+
 static const struct codec_ops h2_ops = {
     .send_head = h2_send_head,
     .resume_body = h2_resume_body,
     .consumed = h2_consumed,
+    .take_back = h2_take_back,
     .abort = h2_abort,
     .confirmed = h2_confirmed,
     .drain = h2_drain,

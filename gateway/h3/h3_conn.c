@@ -214,10 +214,18 @@ static void h3_dump(const struct conn *conn, struct strbuf *out)
     }
 }
 
+/* The library has it already. */
+static bool h3_take_back(struct exchange *exchange)
+{
+    (void)exchange;
+    return false;
+}
+
 static const struct codec_ops h3_ops = {
     .send_head = h3_send_head,
     .resume_body = h3_resume_body,
     .consumed = h3_consumed,
+    .take_back = h3_take_back,
     .abort = h3_abort,
     .confirmed = h3_confirmed,
     .drain = h3_drain,

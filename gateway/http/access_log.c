@@ -133,7 +133,10 @@ static enum error compile_atom(struct access_log *log, struct slice format, size
     const struct access_log_atom *atom =
         find_atom((struct slice){format.data + start + 2, end - start - 2}, &argument);
     if (atom == NULL) {
-        return explain(text, text_size, start, "an unknown atom");
+        char what[80]; /* a longer name is no atom of anybody's */
+        snprintf(what, sizeof(what), "there is no atom %%%.*s", (int)(end + 1 - start),
+                 format.data + start + 1);
+        return explain(text, text_size, start, what);
     }
     *at = end + 2;
     return add_piece(log, atom, argument);

@@ -32,6 +32,8 @@ struct codec_ops {
     /* Queues a checked head. status < 200: informational, any number before the final one (100 too). Final: exactly once;
      * `end` says that no body and no trailers follow. The head's memory lives as long as the exchange. */
     enum error (*send_head)(struct exchange *exchange, const struct response_head *head, bool end);
+    /* Forgets the final head, if no byte of it was given to the socket or a library yet: another one may follow. False: too late. */
+    bool (*take_back)(struct exchange *exchange);
     /* exchange->response_body, response_end or trailers changed: pull when the socket can take more, and call
      * exchange_response_sent() for what was taken. */
     void (*resume_body)(struct exchange *exchange);

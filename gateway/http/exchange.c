@@ -104,6 +104,26 @@ static void log_end(const struct exchange *exchange, enum end_reason reason, str
     }
 }
 
+/* A head and the failure of its response may come in the same turn: then the client has seen nothing of it and can be told the truth. */
+static void take_back_head(struct exchange *exchange)
+{
+    bool begun =
+        exchange->response_state == RESPONSE_STARTED || exchange->response_state == RESPONSE_ENDED;
+    if (!begun || exchange->response_by_gateway || exchange->request.kind == REQUEST_WEBSOCKET ||
+        !exchange->conn->ops->take_back(exchange)) {
+        return;
+    }
+    METRIC_INCREMENT(responses_replaced);
+    byteq_done(&exchange->response_body);
+    exchange_count_buffered(exchange);
+    exchange->response = (struct response_head){.content_length = -1};
+    exchange->response_state = RESPONSE_NONE;
+    exchange->response_end = false;
+    exchange->trailers = NULL;
+    exchange->trailer_count = 0;
+    exchange->first_byte_at = 0;
+}
+
 /* The client gets the reason's error response, or the begun response is cut. */
 static void end_for_client(struct exchange *exchange, enum end_reason reason, struct slice text)
 {
@@ -120,6 +140,9 @@ static void end_for_client(struct exchange *exchange, enum end_reason reason, st
     }
     log_end(exchange, reason, text);
     exchange_request_drop(exchange);
+    if (end_reason_status(reason) != 0) {
+        take_back_head(exchange);
+    }
     if (exchange->response_state == RESPONSE_NONE && end_reason_status(reason) != 0) {
         respond_error(exchange, reason, (struct slice){NULL, 0});
         return;
@@ -139,7 +162,7 @@ static bool server_name_accepted(const struct exchange *exchange)
     }
     struct slice host = authority_host(exchange->request.authority);
     for (size_t i = 0; i < settings->server_name_count; i++) {
-        if (slice_equal_nocase(host, settings->server_names[i])) {
+        if (host_matches(settings->server_names[i], host)) {
             return true;
         }
     }

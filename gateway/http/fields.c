@@ -132,6 +132,16 @@ bool authority_valid(struct slice authority)
     return host.length > 0 && port_valid(port);
 }
 
+bool host_matches(struct slice pattern, struct slice host)
+{
+    if (!slice_starts_with(pattern, SLICE("*."))) {
+        return slice_equal_nocase(pattern, host);
+    }
+    struct slice suffix = slice_skip(pattern, 1);
+    return host.length > suffix.length &&
+           slice_equal_nocase(slice_skip(host, host.length - suffix.length), suffix);
+}
+
 struct slice authority_host(struct slice authority)
 {
     struct slice rest;

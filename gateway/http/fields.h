@@ -25,6 +25,8 @@ bool authority_valid(struct slice authority);
 bool authority_equal(struct slice a, struct slice b, bool secure);
 /* The host of a valid authority without its port; an IP literal keeps its brackets (RFC 3986 3.2.2). */
 struct slice authority_host(struct slice authority);
+/* Whether a host is the pattern, without regard to case, or with "*.example.com" any name below that one. */
+bool host_matches(struct slice pattern, struct slice host);
 
 /* What follows a response head. */
 enum body_framing {

@@ -154,8 +154,9 @@ void channel_end(struct channel *channel, enum frame_error code, bool orderly, c
                  channel->end_text);
     } else {
         METRIC_INCREMENT(ipc_links_lost);
-        log_warning("ipc", "worker %d: link %u lost with %zu streams open: %s", (int)channel->pid,
-                    channel->index, channel->streams.length, channel->end_text);
+        log_at(channel->end_told ? LOG_DEBUG : LOG_WARNING, "ipc",
+               "worker %d: link %u lost with %zu streams open: %s", (int)channel->pid,
+               channel->index, channel->streams.length, channel->end_text);
     }
     loop_mark_dirty(channel->loop, &channel->dirty);
 }
@@ -266,6 +267,11 @@ enum error channel_conn(struct channel *channel, uint32_t conn_id, struct slice 
     }
     loop_mark_dirty(channel->loop, &channel->dirty);
     return ERROR_NONE;
+}
+
+bool channel_knows_conn(const struct channel *channel, uint32_t conn_id)
+{
+    return idmap_get(&channel->conns, conn_id) != NULL;
 }
 
 void channel_conn_end(struct channel *channel, uint32_t conn_id)

@@ -56,6 +56,8 @@ enum error channel_conn(struct channel *channel, uint32_t conn_id, struct slice 
 void channel_conn_end(struct channel *channel, uint32_t conn_id);
 /* GOAWAY(RECONNECT) that only announces (SPEC R96): the worker dials again, and requests go on here. */
 void channel_announce(struct channel *channel);
+/* Whether CONN was sent for this id: then its map need not be made. */
+bool channel_knows_conn(const struct channel *channel, uint32_t conn_id);
 /* Sends GOAWAY (DRAINING, RECONNECT, RETIRED): no new streams; closes when the last one is gone. */
 void channel_goaway(struct channel *channel, enum frame_error code);
 /* Ends the link now, with CHANNEL_ERROR(code, text) if it can be written; streams are told LOST. */

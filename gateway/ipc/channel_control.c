@@ -114,7 +114,8 @@ static void on_channel_error(struct channel *channel, const struct frame *frame)
 {
     channel->ops->on_error_text(channel, channel->owner, (enum frame_error)frame->code,
                                 frame->payload);
-    /* The beginning is enough for one log line; the owner has the whole text. */
+    channel->end_told = true;
+    /* The beginning is enough for status; the owner has logged the whole text. */
     int shown = frame->payload.length < 160 ? (int)frame->payload.length : 160;
     channel_end(channel, FRAME_ERROR_NO_ERROR, false, "the worker says %s: %.*s",
                 frame_error_name(frame->code), shown,

@@ -70,6 +70,7 @@ struct channel {
     struct loop_io death;      /* the pidfd */
     enum frame_error end_code; /* to be told in CHANNEL_ERROR unless NO_ERROR */
     bool end_orderly;
+    bool end_told;        /* in the log, by who was told the worker's last words */
     uint64_t end_written; /* bytes written when the link ended */
     char end_text[256];
     struct loop_grave grave;

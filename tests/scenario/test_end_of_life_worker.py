@@ -4,9 +4,10 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from asgi_worker.protocol.frames import frame
 from harness.gateway import Gateway
 from harness.http1 import Closed
-from harness.scripted_worker import ScriptedWorker, c
+from harness.scripted_worker import ScriptedWorker, c, response_head
 
 Maker = Callable[..., Gateway]
 LIMITS = {"early_response_drain_time": "300ms", "lingering_close": "2s", "body_size": "1MiB", "body_idle": "500ms"}
@@ -256,3 +257,21 @@ def test_above_the_last_id_of_goaway_goes_elsewhere(scripted: Gateway) -> None:
             assert one.response().status == 200
             assert [frame.name for frame in first.ending() if frame.kind != c.FRAME_GOAWAY] == []
             second.leave()
+
+
+@pytest.mark.parametrize("body", [b"", b"begun"])
+def test_failure_in_the_same_read_as_the_head_replaces_it(
+    scripted: Gateway, worker: ScriptedWorker, body: bytes
+) -> None:
+    """No byte of the head was on the wire, so the client can be told the truth, and the connection goes on."""
+    with scripted.client() as client:
+        client.request("GET", "/fails")
+        stream = worker.request().stream
+        head = response_head([(b"content-length", b"100"), (b"x-secret", b"1")])
+        begun = frame(c.FRAME_RESPONSE, head + body, stream=stream, code=200, aux=len(head) if body else 0)
+        worker.raw(begun + frame(c.FRAME_RESET, stream=stream, code=c.ERROR_APP_EXCEPTION, flags=c.FLAG_DONE))
+        response = client.response()
+        assert response.status == 500 and response.header("x-secret") is None and b"begun" not in response.body
+        client.request("GET", "/next")
+        worker.respond(worker.request().stream, 204)
+        assert client.response().status == 204

@@ -323,11 +323,12 @@ def test_rule_21_half_closed_then_gone_is_cancelled_once() -> None:
 
         bench.service.app = app
         exchange = bench.peer.request()
-        await bench.settled()
+        await bench.until(lambda: exchange.status)  # before the start it would run to its end
         bench.peer.disconnect(exchange, ERROR_CLIENT_EOF)
         await bench.flush()
         bench.peer.disconnect(exchange, ERROR_CLIENT_GONE)
         exchange.gone = True
+        await bench.flush()
         await wait(cancelled)
         await asyncio.sleep(0.05)  # many times the grace
         assert cancels == [1]

@@ -65,6 +65,12 @@ static void consumed(struct exchange *exchange, size_t length)
     (void)length;
 }
 
+static bool on_take_back(struct exchange *exchange)
+{
+    (void)exchange;
+    return false;
+}
+
 static void on_abort(struct exchange *exchange, enum end_reason reason)
 {
     struct app_client *client = client_of(exchange);
@@ -86,6 +92,7 @@ static const struct codec_ops codec = {
     .send_head = send_head,
     .resume_body = resume_body,
     .consumed = consumed,
+    .take_back = on_take_back,
     .abort = on_abort,
     .confirmed = confirmed,
     .destroy = destroy,

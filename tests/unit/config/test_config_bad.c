@@ -166,7 +166,7 @@ static const struct row rows[] = {
     {"[log]\nlevel = 3\n" MINIMAL, "t.toml:2:9: log.level is a whole number; write \"debug\", "
                                    "\"info\", \"warning\" or \"error\"\n"},
     {"[log]\naccess_format = \"%(h)s %(zz)s\"\n" MINIMAL,
-     "t.toml:2:17: log.access_format is malformed: at character 7: an unknown atom..."},
+     "t.toml:2:17: log.access_format is malformed: at character 7: there is no atom %(zz)s..."},
     {"[log]\naccess_format = \"100%\"\n" MINIMAL,
      "t.toml:2:17: log.access_format is malformed: at character 4: a single % is neither %(atom)s "
      "nor %%..."},
@@ -198,13 +198,13 @@ static const struct row rows[] = {
      "t.toml:2:22: http.headers has the field \"Server\", which has options of its own: "
      "http.server_header, http.server_name and http.date_header; leave it out\n"},
     {"[http]\nserver_names = [\"http://example.com\"]\n" MINIMAL,
-     "t.toml:2:17: http.server_names has \"http://example.com\"; write host names without scheme, "
-     "port and *, such as \"example.com\"\n"},
+     "t.toml:2:17: http.server_names has \"http://example.com\"; write host names without scheme "
+     "and port, such as \"example.com\" or \"*.example.com\"\n"},
     {"[http]\nserver_names = \"example.com\"\n" MINIMAL,
      "t.toml:2:16: http.server_names is a string; write an array of host names\n"},
     {"[http]\nserver_names = [\"example.com:80\"]\n" MINIMAL,
-     "t.toml:2:17: http.server_names has \"example.com:80\"; write host names without scheme, port "
-     "and *, such as \"example.com\"\n"},
+     "t.toml:2:17: http.server_names has \"example.com:80\"; write host names without scheme and "
+     "port, such as \"example.com\" or \"*.example.com\"\n"},
     {"[http]\nserver_names = [1]\n" MINIMAL, "t.toml:2:17: http.server_names has an element that "
                                              "is a whole number; write an array of host names\n"},
     {"[admin]\nhttp = \"9180\"\n" MINIMAL,
@@ -449,9 +449,12 @@ static const struct row rows[] = {
      "t.toml:4:17: apps.a.pause_timeout is the plain number 1; write a duration with its unit, "
      "such "
      "as \"1s\" or \"1ms\"\n"},
-    {"[http]\nserver_names = [\"*.example.com\"]\n" MINIMAL,
-     "t.toml:2:17: http.server_names has \"*.example.com\"; write host names without scheme, port "
-     "and *, such as \"example.com\"\n"},
+    {"[http]\nserver_names = [\"a.*.example.com\"]\n" MINIMAL,
+     "t.toml:2:17: http.server_names has \"a.*.example.com\"; write host names without scheme and "
+     "port, such as \"example.com\" or \"*.example.com\"\n"},
+    {MINIMAL "[[route]]\npath = \"/a/../b\"\n",
+     "t.toml:6:8: route[0].path is \"/a/../b\", which no path can begin with; leave out empty "
+     "segments, \".\" and \"..\"\n"},
 };
 
 static void check_row(const struct row *row)

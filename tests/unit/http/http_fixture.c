@@ -41,6 +41,13 @@ static void consumed(struct exchange *exchange, size_t length)
     here->consumed += length;
 }
 
+static bool on_take_back(struct exchange *exchange)
+{
+    REQUIRE(exchange == here->exchange);
+    here->heads -= here->take_back;
+    return here->take_back;
+}
+
 static void on_abort(struct exchange *exchange, enum end_reason reason)
 {
     REQUIRE(exchange == here->exchange);
@@ -76,6 +83,7 @@ static const struct codec_ops codec = {
     .send_head = send_head,
     .resume_body = resume_body,
     .consumed = consumed,
+    .take_back = on_take_back,
     .abort = on_abort,
     .confirmed = confirmed,
     .drain = drain,

@@ -24,6 +24,7 @@ struct http_fixture {
     unsigned heads, infos, resumes, aborts, consumes, drains, idle_drains, destroys, closes;
     unsigned status, info_status;
     bool head_end, finished;
+    bool take_back; /* a final head can be taken back */
     size_t consumed;
     enum end_reason abort_reason;
     bool detach_in_abort;   /* abort detaches at once, as h2 may */

@@ -326,11 +326,11 @@ TEST(formats_that_are_refused)
         {"%(h)", "at character 1: %( does not end in )s"},
         {"%(h", "at character 1: %( does not end in )s"},
         {"%(h)x", "at character 1: %( does not end in )s"},
-        {"%(nope)s", "at character 1: an unknown atom"},
-        {"%(h)s %()s", "at character 7: an unknown atom"},
-        {"%({x}z)s", "at character 1: an unknown atom"},
-        {"%({}i)s", "at character 1: an unknown atom"},
-        {"%({x})s", "at character 1: an unknown atom"},
+        {"%(nope)s", "at character 1: there is no atom %(nope)s"},
+        {"%(h)s %()s", "at character 7: there is no atom %()s"},
+        {"%({x}z)s", "at character 1: there is no atom %({x}z)s"},
+        {"%({}i)s", "at character 1: there is no atom %({}i)s"},
+        {"%({x})s", "at character 1: there is no atom %({x})s"},
         {"a\nb", "at character 2: a line break cannot be in a line"},
     };
 

@@ -58,6 +58,31 @@ TEST(a_codec_that_cannot_take_the_head_makes_a_cut)
     http_fixture_done(&f);
 }
 
+TEST(a_head_that_was_not_sent_is_replaced_by_the_failures)
+{
+    begin("GET");
+    f.take_back = true;
+    CHECK_EQ_INT(http_fixture_head(&f, 200, 10, false), ERROR_NONE);
+    CHECK_EQ_INT(body("half"), ERROR_NONE);
+    exchange_fail(f.exchange, END_APP_EXCEPTION, SLICE("raised"));
+    CHECK_EQ_INT(f.aborts, 0);
+    CHECK_EQ_INT(f.status, 500);
+    http_fixture_take(&f, 1000);
+    CHECK(f.finished);
+    CHECK(strstr(strbuf_text(&f.body), "half") == NULL);
+    http_fixture_done(&f);
+}
+
+TEST(a_head_that_was_sent_is_not_replaced)
+{
+    begin("GET");
+    CHECK_EQ_INT(http_fixture_head(&f, 200, 10, false), ERROR_NONE);
+    exchange_fail(f.exchange, END_APP_EXCEPTION, SLICE("raised"));
+    CHECK_EQ_INT(f.aborts, 1);
+    CHECK_EQ_INT(f.status, 200);
+    http_fixture_done(&f);
+}
+
 TEST(informational_heads_go_before_the_final_one_only)
 {
     begin("GET");

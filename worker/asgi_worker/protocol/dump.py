@@ -40,13 +40,20 @@ def _bytes(data: bytes) -> str:
     return f"{data[:SHOWN_BYTES]!r}... ({len(data)} bytes)"
 
 
+def _text(text: str) -> str:
+    """Return text that a terminal takes for nothing but text: what is not printable is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _fields(block: Any) -> Iterator[str]:
     if not isinstance(block, bytes):
         yield f"    the field block is no bin: {block!r}"
         return
     try:
         for name, value in decode_fields(block):
-            yield f"    {name.decode('latin-1')}: {value.decode('latin-1')}"
+            yield f"    {_text(name.decode('latin-1'))}: {_text(value.decode('latin-1'))}"
     except HeadError as exc:
         yield f"    malformed field block ({exc}): {_bytes(block)}"
 
@@ -84,10 +91,11 @@ def _payload(rule: FrameRule, payload: bytes, aux: int) -> Iterator[str]:
             yield f"    malformed map ({exc}): {_bytes(payload)}"
             return
         for key, item in value.items() if isinstance(value, dict) else [("?", value)]:
-            yield f"    {key} = {_bytes(item) if isinstance(item, bytes) else repr(item)}"
+            shown = _bytes(item) if isinstance(item, bytes) else repr(item)
+            yield f"    {_text(str(key))} = {shown}"
     elif rule.payload == "text":
-        for line in payload.decode("utf-8", "replace").splitlines():
-            yield f"    | {line}"
+        for line in payload.decode("utf-8", "replace").split("\n"):
+            yield f"    | {_text(line)}"
     elif rule.payload == "file" and len(payload) == 16:
         offset = int.from_bytes(payload[:8], "little")
         yield f"    offset {offset}, count {int.from_bytes(payload[8:], 'little')}"
