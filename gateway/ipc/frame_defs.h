@@ -7,25 +7,24 @@
 #define GATEWAY_IPC_FRAME_DEFS_H
 
 #define FRAME_PROTOCOL_VERSION 1
-#define FRAME_HEADER_SIZE 16u           /* bytes of a frame header */
-#define FRAME_IGNORABLE_TYPE 128u       /* unknown types from here on are skipped */
+#define FRAME_HEADER_SIZE 16u /* bytes of a frame header */
+#define FRAME_IGNORABLE_TYPE 128u /* unknown types from here on are skipped */
 #define FRAME_MAX_STREAM_ID 4294901760u /* 2^32 - 2^16: no REQUEST has a higher id */
-#define FRAME_GOAWAY_ANNOUNCED                                                                     \
-    4294967295u                 /* aux of a GOAWAY(RECONNECT) after which REQUESTs go on */
+#define FRAME_GOAWAY_ANNOUNCED 4294967295u /* aux of a GOAWAY(RECONNECT) after which REQUESTs go on */
 #define FRAME_DATA_OVERHEAD 16u /* credit that a DATA or WS_MSG frame costs besides its payload */
-#define FRAME_MAX_INLINE_BODY 16384u   /* body bytes behind the head of a REQUEST */
-#define FRAME_MAX_INFORMATIONAL 8u     /* 1xx RESPONSE frames per stream */
-#define FRAME_MIN_MAX_FRAME 32768u     /* least max_frame that a HELLO_ACK may name */
-#define FRAME_MAX_MAX_FRAME 1048576u   /* greatest max_frame that a HELLO_ACK may name */
+#define FRAME_MAX_INLINE_BODY 16384u /* body bytes behind the head of a REQUEST */
+#define FRAME_MAX_INFORMATIONAL 8u /* 1xx RESPONSE frames per stream */
+#define FRAME_MIN_MAX_FRAME 32768u /* least max_frame that a HELLO_ACK may name */
+#define FRAME_MAX_MAX_FRAME 1048576u /* greatest max_frame that a HELLO_ACK may name */
 #define FRAME_DEFAULT_MAX_FRAME 65536u /* unless configured; also the bound before HELLO_ACK */
-#define FRAME_DEFAULT_WINDOW 65536u    /* unless configured */
-#define FRAME_MAX_WINDOW 1048576u      /* most credit that a stream's sender may ever hold */
-#define FRAME_MAX_CONNS 16384u         /* CONN entries open at one time per link */
-#define FRAME_MAX_CHANNELS 1024u       /* channels of one worker */
-#define FRAME_PAGE_SIZE 4096u          /* bytes of the progress page */
-#define FRAME_MAX_PACK_DEPTH 4u   /* nesting of msgpack containers, the outermost counts as 1 */
+#define FRAME_DEFAULT_WINDOW 65536u /* unless configured */
+#define FRAME_MAX_WINDOW 1048576u /* most credit that a stream's sender may ever hold */
+#define FRAME_MAX_CONNS 16384u /* CONN entries open at one time per link */
+#define FRAME_MAX_CHANNELS 1024u /* channels of one worker */
+#define FRAME_PAGE_SIZE 4096u /* bytes of the progress page */
+#define FRAME_MAX_PACK_DEPTH 4u /* nesting of msgpack containers, the outermost counts as 1 */
 #define FRAME_FLOOD_FRAMES 10000u /* frames without effect in flood_seconds that close the link */
-#define FRAME_FLOOD_SECONDS 10u   /* see flood_frames */
+#define FRAME_FLOOD_SECONDS 10u /* see flood_frames */
 #define FRAME_STATS_PER_SECOND 1u /* STATS frames that are read per second, more are dropped */
 #define FRAME_LOG_PER_SECOND 100u /* LOG frames that are read per second, more are dropped */
 #define FRAME_ANY 0xffffffffu
@@ -97,17 +96,17 @@ enum frame_error {
 enum frame_kind { FRAME_KIND_HTTP = 0, FRAME_KIND_WEBSOCKET = 1 };
 
 /* X(name): every type, flag and error, for the names in dumps and logs. */
-#define FRAME_TYPES(X)                                                                             \
-    X(HELLO)                                                                                       \
-    X(HELLO_ACK) X(READY) X(GOAWAY) X(PING) X(PONG) X(CHANNEL_ERROR) X(CONN) X(CONN_END)           \
-        X(REQUEST) X(RESPONSE) X(DATA) X(TRAILERS) X(WINDOW) X(RESET) X(REFUSED) X(DISCONNECT)     \
-            X(DONE) X(FILE) X(FILE_DONE) X(WS_ACCEPT) X(WS_MSG) X(WS_CLOSE) X(STATS) X(LOG)
-#define FRAME_FLAGS(X) X(END_STREAM) X(MORE) X(TEXT) X(INFORMATIONAL) X(DONE) X(EXPECT)
-#define FRAME_ERRORS(X)                                                                            \
-    X(NO_ERROR)                                                                                    \
-    X(PROTOCOL) X(INTERNAL) X(FLOW_CONTROL) X(FRAME_SIZE) X(REFUSED) X(OVERLOADED) X(CANCEL)       \
-        X(DEADLINE) X(APP_EXCEPTION) X(APP_INCOMPLETE) X(DRAINING) X(VERSION) X(RECONNECT)         \
-            X(DUPLICATE) X(STARTUP_FAILED) X(WORKER_LOST) X(BODY_ABORTED) X(HEADER_INVALID)        \
-                X(RETIRED) X(CLIENT_EOF) X(CLIENT_GONE) X(UNKNOWN_APP) X(FULL)
+#define FRAME_TYPES(X)                                                                     \
+    X(HELLO) X(HELLO_ACK) X(READY) X(GOAWAY) X(PING) X(PONG) X(CHANNEL_ERROR) X(CONN)      \
+    X(CONN_END) X(REQUEST) X(RESPONSE) X(DATA) X(TRAILERS) X(WINDOW) X(RESET) X(REFUSED)   \
+    X(DISCONNECT) X(DONE) X(FILE) X(FILE_DONE) X(WS_ACCEPT) X(WS_MSG) X(WS_CLOSE) X(STATS) \
+    X(LOG)
+#define FRAME_FLAGS(X)                                               \
+    X(END_STREAM) X(MORE) X(TEXT) X(INFORMATIONAL) X(DONE) X(EXPECT)
+#define FRAME_ERRORS(X)                                                                        \
+    X(NO_ERROR) X(PROTOCOL) X(INTERNAL) X(FLOW_CONTROL) X(FRAME_SIZE) X(REFUSED) X(OVERLOADED) \
+    X(CANCEL) X(DEADLINE) X(APP_EXCEPTION) X(APP_INCOMPLETE) X(DRAINING) X(VERSION)            \
+    X(RECONNECT) X(DUPLICATE) X(STARTUP_FAILED) X(WORKER_LOST) X(BODY_ABORTED)                 \
+    X(HEADER_INVALID) X(RETIRED) X(CLIENT_EOF) X(CLIENT_GONE) X(UNKNOWN_APP) X(FULL)
 
 #endif

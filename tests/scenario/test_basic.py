@@ -121,8 +121,11 @@ def raw_target(told: dict[str, Any]) -> str:
 def test_content_length_longer_than_the_body_is_cut(shared: Gateway) -> None:
     with shared.client() as client:
         client.request("GET", raw_target({"headers": [["content-length", "10"]], "body": ["abc", ""]}))
-        received = client.expect_end()
-        assert received.partition(b"\r\n\r\n")[2] in (b"", b"abc")
+        head = client.head()
+        if head.status == 200:
+            assert client.expect_end() in (b"", b"abc")
+        else:  # head and failure came in one read, so that nothing had been sent
+            assert head.status == 500 and b"abc" not in client.body(head)
     assert shared.get("/").status == 200
 
 
