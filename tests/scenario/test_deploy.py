@@ -258,6 +258,49 @@ def test_damaged_state_file(make_gateway: Maker) -> None:
     assert state.read_text() == "gatewayd generations 1\ncurrent v1\n"
 
 
+# --- another configuration, another gateway ---------------------------------------------------------------------------
+
+
+def test_reload_keeps_generations(shop: Callable[..., Gateway]) -> None:
+    """What has been decided stays; how the next one is decided is the new configuration's."""
+    gateway = shop(soak="1h")
+    (new,) = start_generation(gateway, "v2", 1)
+    gateway.wait_ready(new)
+    wait_state(gateway, "v2", "soaking")
+    gateway.sections["app"].update({"soak": "100ms", "promote": "manual"})
+    gateway.write_config()
+    with Load(gateway, target="/generation") as load:
+        assert ctl(gateway, "reload").returncode == 0
+        wait_state(gateway, "v2", "waiting")
+        assert serving(gateway) == "v1"
+        assert ctl(gateway, "deploy", "main", "--generation", "v2", "--wait", "--timeout", "60").returncode == 0
+        load.more(20)
+        assert ctl(gateway, "reload").returncode == 0
+        load.more(20)
+    assert serving(gateway) == "v2"
+    (late,) = start_generation(gateway, "v1", 1)
+    assert late.wait() == 4
+
+
+def test_upgrade_keeps_generations(make_gateway: Maker) -> None:
+    """The next server knows which generation serves, and who is retired."""
+    gateway = make_gateway(workers=0, gateway={"threads": 2}, app=QUICK, own_binary=True)
+    for worker in start_generation(gateway, "v1", 1):
+        gateway.wait_ready(worker)
+    start_generation(gateway, "v2", 2)
+    assert ctl(gateway, "deploy", "main", "--generation", "v2", "--wait", "--timeout", "60").returncode == 0
+    wait_state(gateway, "v1", "retired")
+    done = ctl(gateway, "upgrade", "--wait", seconds=120)
+    assert done.returncode == 0, done
+    assert serving(gateway) == "v2"
+    assert {name: row["state"] for name, row in generations(gateway).items()} == {"v1": "retired", "v2": "current"}
+    (late,) = start_generation(gateway, "v1", 1)
+    assert late.wait() == 4
+    start_generation(gateway, "v3", 1)
+    assert ctl(gateway, "deploy", "main", "--generation", "v3", "--wait", "--timeout", "60").returncode == 0
+    assert serving(gateway) == "v3"
+
+
 # --- pause and drain --------------------------------------------------------------------------------------------------
 
 
