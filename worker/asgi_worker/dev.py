@@ -58,7 +58,9 @@ access = {access}
 [apps.main]
 socket = {app}
 """
-LISTEN = "\n[[listen]]\nbind = {bind}\ntls = {tls}\n"
+LISTEN = "\n[[listen]]\nbind = {bind}\ntls = {tls}\nprotocols = {protocols}\n"
+# HTTP/3 is spoken over UDP on the same port.
+PROTOCOLS = {"http": '["h2", "http/1.1"]', "https": '["h3", "h2", "http/1.1"]'}
 TLS = "\n[tls]\ncertificates = [{{ cert = {cert}, key = {key} }}]\n"
 
 
@@ -102,7 +104,12 @@ def build_parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     option(
         "port", "N", f"for http; 0: a free one (default {HTTP_PORT})", str(HTTP_PORT), type=_port
     )
-    option("https-port", "N", "listen for https too; 0: a free one (default: no https)", type=_port)
+    option(
+        "https-port",
+        "N",
+        "listen for https too, with HTTP/3; 0: a free one (default: no)",
+        type=_port,
+    )
     option("cert", "FILE", "certificate for https (default: a self-signed one, made with openssl)")
     option("key", "FILE", "key of the certificate")
     option("gatewayd", "FILE", "the program (default: $GATEWAYD, the PATH, a build beside it)")
@@ -183,14 +190,16 @@ def families() -> list[str]:
     return found
 
 
-def take_port(hosts: Sequence[str], port: int, option: str) -> int:
+def take_port(hosts: Sequence[str], port: int, option: str, *, udp: bool = False) -> int:
     """Check that a port is free on all hosts, and choose one for 0; raises DevError."""
+    kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM) if udp else (socket.SOCK_STREAM,)
     for _ in range(20):
         chosen = port
-        for host in hosts:
+        for host, kind in ((host, kind) for host in hosts for kind in kinds):
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            with socket.socket(family) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with socket.socket(family, kind) as probe:
+                if kind == socket.SOCK_STREAM:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((host.strip("[]"), chosen))
                     chosen = chosen or probe.getsockname()[1]
@@ -309,7 +318,7 @@ class Dev:
         )
         listeners = [("http", take_port(self._hosts, options.port, "--port"))]
         if options.https_port is not None:
-            port = take_port(self._hosts, options.https_port, "--https-port")
+            port = take_port(self._hosts, options.https_port, "--https-port", udp=True)
             listeners.append(("https", port))
             cert, key = options.cert, options.key
             if not cert:
@@ -318,7 +327,8 @@ class Dev:
         for scheme, port in listeners:
             tls = "true" if scheme == "https" else "false"
             for host in self._hosts:
-                text += LISTEN.format(bind=_toml(f"{host}:{port}"), tls=tls)
+                bind = _toml(f"{host}:{port}")
+                text += LISTEN.format(bind=bind, tls=tls, protocols=PROTOCOLS[scheme])
             name = self._options.host if self._options.host not in ("", "0.0.0.0", "[::]") else ""
             self._urls.append(f"{scheme}://{name or 'localhost'}:{port}/")
         path = os.path.join(directory, "gateway.toml")
