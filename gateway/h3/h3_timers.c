@@ -121,11 +121,13 @@ static void look_at_body(struct h3_stream *stream, uint64_t now)
     exchange_client_fail(stream->exchange, END_CLIENT_TIMEOUT, slice_from(text));
 }
 
-/* Whether response bytes wait for the client: for a window, or for its acknowledgements. */
+/* Whether response bytes wait for the client: for a window, or for its acknowledgements. What waits for its turn behind other streams, or for a bad
+ * network, does not. */
 static bool client_awaited(const struct h3_stream *stream)
 {
     bool unsent = stream->exchange != NULL && stream->answering && !stream->end_sent &&
-                  stream->exchange->response_body.unsent > 0;
+                  stream->exchange->response_body.unsent > 0 &&
+                  quic_conn_stream_blocked(stream->h3->quic, stream->id);
     return !stream->reset_out && (stream->kept.size > 0 || unsent);
 }
 

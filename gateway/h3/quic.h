@@ -79,6 +79,8 @@ const struct tls_info *quic_conn_tls(const struct quic_conn *quic); /* NULL befo
 bool quic_conn_early(const struct quic_conn *quic); /* before the handshake is complete */
 /* Whether bytes of the stream came as 0-RTT (RFC 9001 4.6). */
 bool quic_conn_stream_early(const struct quic_conn *quic, int64_t stream);
+/* Whether the peer lets no more bytes come on the stream: its window, or the connection's, is shut. */
+bool quic_conn_stream_blocked(const struct quic_conn *quic, int64_t stream);
 uint64_t quic_conn_cwnd(const struct quic_conn *quic);      /* bytes */
 uint64_t quic_conn_pto(const struct quic_conn *quic);       /* ns */
 uint64_t quic_conn_timestamp(const struct quic_conn *quic); /* ns, for calls of nghttp3 */

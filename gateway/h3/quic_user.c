@@ -96,6 +96,12 @@ bool quic_conn_early(const struct quic_conn *conn)
     return !ngtcp2_conn_get_handshake_completed(conn->library);
 }
 
+bool quic_conn_stream_blocked(const struct quic_conn *conn, int64_t stream)
+{
+    return ngtcp2_conn_get_max_data_left(conn->library) == 0 ||
+           ngtcp2_conn_get_max_stream_data_left(conn->library, stream) == 0;
+}
+
 uint64_t quic_conn_cwnd(const struct quic_conn *conn)
 {
     ngtcp2_conn_info info;

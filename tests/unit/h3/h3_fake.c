@@ -302,3 +302,13 @@ void quic_conn_dump(const struct quic_conn *quic, struct strbuf *out)
     (void)quic;
     strbuf_append_text(out, "fake\n");
 }
+
+bool quic_conn_stream_blocked(const struct quic_conn *quic, int64_t id)
+{
+    for (size_t i = 0; i < FAKE_STREAMS; i++) {
+        if (quic->streams[i].id == id) {
+            return quic->streams[i].window == 0;
+        }
+    }
+    return false;
+}
