@@ -74,21 +74,31 @@ def test_fragments(site: Gateway) -> None:
         assert client.recv(20) == bytes(100_000)
 
 
-def test_many_at_once(site: Gateway) -> None:
+def talk(site: Gateway, clients: int, turns: int) -> None:
+    """So many clients at once, with messages there and back."""
+
     async def one(number: int) -> None:
         uri = f"ws://127.0.0.1:{site.port}/echo"
         made = {"sock": Bridge(site).socket} if site.carrier == "h2" else {}
         async with websockets.connect(uri, open_timeout=30, **made) as client:
-            for turn in range(20):
+            for turn in range(turns):
                 text = f"{number} {turn} " * (turn * 50 + 1)
                 await client.send(text)
                 assert await client.recv() == text
 
     async def everyone() -> None:
-        await asyncio.gather(*(one(number) for number in range(100)))
+        await asyncio.gather(*(one(number) for number in range(clients)))
 
     asyncio.run(everyone())
     site.wait_gauge("websockets", 0)
+
+
+def test_many_at_once(site: Gateway) -> None:
+    talk(site, 100, 20)
+
+
+def test_several_loops_and_workers(make_site: Maker) -> None:
+    talk(make_site(workers=2, app_target="sockets:app", gateway={"threads": 3}), 60, 10)
 
 
 def test_subprotocol_and_scope(site: Gateway) -> None:
