@@ -91,6 +91,10 @@ fuzz_helpers := $(call objects,$(filter-out tests/fuzz/fuzz_%.c,$(sort $(wildcar
 $(fuzz_programs): $(OUT)/%: $(OUT)/obj/tests/fuzz/%.c.o $(fuzz_helpers) $(call archives,$(below_fuzz))
 	$(call show,LINK,$@)$(CC) $(all_ldflags) -fsanitize=fuzzer $^ $(call libraries,$(below_fuzz)) -o $@
 
+# The load generator of `make bench`.
+$(OUT)/h3load: $(call objects,tests/bench/h3load.c)
+	$(call show,LINK,$@)$(CC) $(all_ldflags) $^ $(libs_h3) $(libs_net) -o $@
+
 all_test_sources := $(test_sources) $(wildcard tests/unit/*/*.c tests/vectors/*.c tests/fuzz/*.c)
 -include $(patsubst %.o,%.d,$(main_objects) $(ctl_objects) $(foreach f,$(folders),$(call objects,$(call sources_of,$(f)))) \
 	$(call objects,$(sort $(all_test_sources))))

@@ -65,8 +65,8 @@ faults: programs
 soak: programs
 	@python3 -m pytest -q -s -p no:cacheprovider -m soak tests/fault
 
-bench: programs
-	@tests/bench/run
+bench: programs $(OUT)/h3load
+	@H3LOAD=$(abspath $(OUT))/h3load tests/bench/run
 
 fuzz: $(fuzz_programs)
 	@$(run_tests) --timeout 86400 "tap:fuzz=tests/run_fuzz --seconds $(FUZZ_SECONDS) --corpus $(BUILD)/corpus --crashes $(BUILD)/crashes \

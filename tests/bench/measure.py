@@ -10,9 +10,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers import Running, Server
+from servers import ROOT, Running, Server
 
 TICKS = os.sysconf("SC_CLK_TCK")
+H3LOAD = os.environ.get("H3LOAD", str(ROOT / "build" / "release" / "h3load"))
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Cell:
     body: bytes
     connections: int
     workers: int
+    streams: int = 0  # requests of a connection at once, over HTTP/3; 0: HTTP/1.1
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,19 @@ class Broken(Exception):
     """A server did not answer as it must; its figure would mean nothing."""
 
 
+def probe_http3(port: int, cell: Cell) -> None:
+    url = f"https://127.0.0.1:{port}{cell.target}"
+    command = ["curl", "-sk", "--http3-only", "--max-time", "5", "-w", " %{http_code} %{http_version}", url]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.stdout != cell.body + b" 200 3":
+        raise Broken(f"answers {done.stdout[:60]!r}")
+
+
 def probe(port: int, cell: Cell) -> None:
     """The exact response, or no figure."""
+    if cell.streams:
+        probe_http3(port, cell)
+        return
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request("GET", cell.target)
     response = connection.getresponse()
@@ -82,6 +95,14 @@ def milliseconds(text: str) -> float:
 
 
 def load(port: int, cell: Cell, seconds: int) -> str:
+    if cell.streams:
+        command = [H3LOAD, "-c", str(cell.connections), "-m", str(cell.streams), "-d", str(seconds)]
+        done = subprocess.run(
+            [*command, "127.0.0.1", str(port), cell.target], capture_output=True, text=True, check=False
+        )
+        if "Requests/sec" not in done.stdout:
+            raise Broken(done.stderr[-200:])
+        return done.stdout
     url = f"http://127.0.0.1:{port}{cell.target}"
     command = ["wrk", "-t1", f"-c{cell.connections}", f"-d{seconds}s", "--latency", url]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -34,6 +34,46 @@ socket = "{run}/main.sock"
 bind = "127.0.0.1:{port}"
 """
 
+# The other servers over HTTP/3 stand in front of uvicorn, as gatewayd stands in front of its worker.
+CADDY = """\
+{{
+    admin off
+    storage file_system {run}/caddy
+    auto_https disable_redirects
+    skip_install_trust
+    servers {{
+        protocols h1 h2 h3
+    }}
+}}
+https://:{port} {{
+    bind 127.0.0.1
+    tls {run}/cert.pem {run}/key.pem
+    reverse_proxy 127.0.0.1:{app_port}
+}}
+"""
+NGINX = """\
+daemon off;
+worker_processes 1;
+pid {run}/nginx.pid;
+error_log {run}/nginx-error.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {run}/body; proxy_temp_path {run}/proxy; fastcgi_temp_path {run}/fastcgi;
+    uwsgi_temp_path {run}/uwsgi; scgi_temp_path {run}/scgi;
+    quic_gso on;
+    upstream app {{ server 127.0.0.1:{app_port}; keepalive 128; }}
+    server {{
+        listen 127.0.0.1:{port} quic reuseport;
+        listen 127.0.0.1:{port} ssl;
+        keepalive_requests 1000000000;
+        ssl_certificate {run}/cert.pem;
+        ssl_certificate_key {run}/key.pem;
+        location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    }}
+}}
+"""
+
 
 @dataclass
 class Running:
@@ -81,18 +121,26 @@ def free_port() -> int:
         return port
 
 
+def wait_for_file(path: Path) -> None:
+    deadline = time.monotonic() + 10
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def start_gatewayd(running: Running, app: str, workers: int, loop: str) -> None:
+    running.start("gatewayd", [GATEWAYD, "-c", str(running.run / "gateway.toml")])
+    wait_for_file(running.run / "main.sock")
+    for i in range(workers):
+        command = [sys.executable, "-m", "asgi_worker", "--connect", f"unix:{running.run}/main.sock", "--loop", loop]
+        running.start(f"worker-{i + 1}", [*command, "--log-level", "warning", app])
+
+
 def gatewayd(app: str, workers: int, loop: str, access: bool) -> Running:
     running = Running(free_port())
     log = str(running.run / "access.log") if access else ""
     text = CONFIG.format(run=running.run, port=running.port, access=log, threads=0)
     (running.run / "gateway.toml").write_text(text)
-    running.start("gatewayd", [GATEWAYD, "-c", str(running.run / "gateway.toml")])
-    deadline = time.monotonic() + 10
-    while not (running.run / "main.sock").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    for i in range(workers):
-        command = [sys.executable, "-m", "asgi_worker", "--connect", f"unix:{running.run}/main.sock", "--loop", loop]
-        running.start(f"worker-{i + 1}", [*command, "--log-level", "warning", app])
+    start_gatewayd(running, app, workers, loop)
     return running
 
 
@@ -112,11 +160,64 @@ def hypercorn(app: str, workers: int) -> Running:
     return running
 
 
+def certificate(running: Running) -> None:
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-keyout", str(running.run / "key.pem"), "-out", str(running.run / "cert.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    (running.run / "key.pem").chmod(0o600)
+
+
+def gatewayd_http3(app: str, workers: int, loop: str) -> Running:
+    running = Running(free_port())
+    certificate(running)
+    text = CONFIG.format(run=running.run, port=running.port, access="", threads=0)
+    text += f'tls = true\nprotocols = ["h3", "h2"]\n[[tls.certificates]]\ncert = "{running.run}/cert.pem"\n'
+    text += f'key = "{running.run}/key.pem"\n'
+    (running.run / "gateway.toml").write_text(text)
+    start_gatewayd(running, app, workers, loop)
+    return running
+
+
+def before_uvicorn(app: str, workers: int, role: str, command: list[str], name: str, text: str) -> Running:
+    """A reverse proxy with HTTP/3, and uvicorn behind it."""
+    running = Running(free_port())
+    app_port = free_port()
+    certificate(running)
+    (running.run / name).write_text(text.format(run=running.run, port=running.port, app_port=app_port))
+    options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    uvicorn = [sys.executable, "-m", "uvicorn", "--port", str(app_port), "--workers", str(workers)]
+    running.start("uvicorn", [*uvicorn, *options, app])
+    running.start(role, [*command, str(running.run / name)])
+    return running
+
+
+def caddy(app: str, workers: int) -> Running:
+    command = ["caddy", "run", "--adapter", "caddyfile", "--config"]
+    return before_uvicorn(app, workers, "caddy", command, "Caddyfile", CADDY)
+
+
+def nginx(app: str, workers: int) -> Running:
+    return before_uvicorn(app, workers, "nginx", ["nginx", "-c"], "nginx.conf", NGINX)
+
+
 @dataclass(frozen=True)
 class Server:
     name: str
     start: Callable[[str, int], Running]
     module: str  # what has to be importable; a server that is not there is left out by name
+    program: str = ""  # what has to be installed as well
 
 
 SERVERS = [
@@ -128,5 +229,14 @@ SERVERS = [
 ]
 
 
+HTTP3_SERVERS = [
+    Server("gatewayd, asyncio", lambda app, workers: gatewayd_http3(app, workers, "asyncio"), "asyncio"),
+    Server("gatewayd, uvloop", lambda app, workers: gatewayd_http3(app, workers, "uvloop"), "uvloop"),
+    Server("caddy, uvicorn", caddy, "uvicorn", "caddy"),
+    Server("nginx, uvicorn", nginx, "uvicorn", "nginx"),
+]
+
+
 def available(server: Server) -> bool:
-    return importlib.util.find_spec(server.module) is not None
+    there = not server.program or shutil.which(server.program) is not None
+    return there and importlib.util.find_spec(server.module) is not None
