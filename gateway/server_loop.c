@@ -137,6 +137,9 @@ static void drain(struct server_loop *server_loop, bool shared)
     uint64_t idle = server_loop->generation->config->gateway.drain_idle;
 
     shared ? server_listeners_stop(server_loop) : server_listeners_drain(server_loop);
+    if (shared) {
+        server_quic_yield(server_loop);
+    }
     if (shared && server_loop->index == 0) {
         server_admin_retire(server_loop->server);
     }

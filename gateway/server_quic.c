@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "h3/h3_conn.h"
@@ -12,6 +13,9 @@
 #include "server_client.h"
 #include "server_generation.h"
 #include "server_loop.h"
+
+/* Steps of an upgrade, and what a server may take beyond its drain_timeout. */
+#define OLDER_SERVER_GRACE (30 * CLOCK_NS_PER_S)
 
 /* --- who a client is ------------------------------------------------------------------------------ */
 
@@ -88,6 +92,10 @@ enum error server_quic_init(struct server *server)
         .generation = inputs->quic_generation,
         .loops = inputs->loops,
     };
+    if (server->standby) { /* beside an older one, which drains for so long at most */
+        settings.others_until =
+            clock_now() + inputs->config->gateway.drain_timeout + OLDER_SERVER_GRACE;
+    }
     memcpy(settings.secret, inputs->quic_secret, sizeof(settings.secret));
     enum error error = quic_server_new(&settings, &server->quic, text, sizeof(text));
     explicit_bzero(settings.secret, sizeof(settings.secret));
@@ -130,6 +138,13 @@ enum error server_quic_open(struct server_loop *server_loop)
         socket->fd = -1; /* the endpoint's now */
     }
     return ERROR_NONE;
+}
+
+void server_quic_yield(struct server_loop *server_loop)
+{
+    if (server_loop->quic != NULL) {
+        quic_endpoint_yield(server_loop->quic);
+    }
 }
 
 void server_quic_drain(struct server_loop *server_loop)

@@ -16,6 +16,8 @@ enum error server_quic_init(struct server *server) MUST_CHECK;
 enum error server_quic_listen(struct server_loop *server_loop) MUST_CHECK;
 /* Begins to read the loop's sockets: server_quic_listen() does, unless the server stands by. In the loop's thread. */
 enum error server_quic_open(struct server_loop *server_loop) MUST_CHECK;
+/* Another process takes new connections on the same sockets. */
+void server_quic_yield(struct server_loop *server_loop);
 /* No new connections: for good; for as long as `hold`. */
 void server_quic_drain(struct server_loop *server_loop);
 void server_quic_hold(struct server_loop *server_loop, bool hold);

@@ -141,6 +141,11 @@ void quic_accept(struct quic_endpoint *endpoint, struct quic_datagram *datagram)
         METRIC_INCREMENT(quic_drops_own_cid);
         return;
     }
+    if (endpoint->yielded) {
+        METRIC_INCREMENT(
+            quic_drops_unknown); /* sent again, it comes to the process that takes it */
+        return;
+    }
     if (endpoint->draining || endpoint->held || endpoint->closing) {
         METRIC_INCREMENT(quic_conns_refused);
         quic_reply_close(endpoint, datagram, &head, NGTCP2_CONNECTION_REFUSED);

@@ -136,6 +136,10 @@ static bool route(struct quic_endpoint *endpoint, const struct quic_datagram *da
                    datagram->ecn, (struct slice){(const char *)datagram->data, datagram->length})) {
         METRIC_INCREMENT(quic_older_generation);
         return true;
+    } else if (endpoint->yielded || loop_now(endpoint->loop) < server->given.others_until) {
+        /* Who has it reads the same sockets: a reset from here would end a connection that lives. */
+        METRIC_INCREMENT(quic_drops_unknown);
+        return true;
     }
     if (is_long(datagram)) {
         return false; /* a Retry's id comes back with a first packet */
@@ -307,6 +311,11 @@ enum error quic_endpoint_add(struct quic_endpoint *endpoint, int fd, const struc
 void quic_endpoint_drain(struct quic_endpoint *endpoint)
 {
     endpoint->draining = true;
+}
+
+void quic_endpoint_yield(struct quic_endpoint *endpoint)
+{
+    endpoint->yielded = true;
 }
 
 void quic_endpoint_hold(struct quic_endpoint *endpoint, bool hold)

@@ -33,6 +33,8 @@ struct quic_server_settings {
     uint8_t secret[CIPHER_SECRET_SIZE]; /* the master's: the same for every process that follows */
     uint16_t generation;                /* of this process, another one for each */
     unsigned loops;
+    uint64_t
+        others_until; /* until then (monotonic) another process may serve connections on the same sockets: its packets are not answered */
 };
 
 struct quic_server;
@@ -58,6 +60,8 @@ enum error quic_endpoint_add(struct quic_endpoint *endpoint, int fd,
                              const struct addr *addr) MUST_CHECK;
 /* Refuses new connections from now on (CONNECTION_REFUSED): the process stops. */
 void quic_endpoint_drain(struct quic_endpoint *endpoint);
+/* Leaves first packets, and packets of other processes' connections, to the process that reads the same sockets from now on (binary upgrade). */
+void quic_endpoint_yield(struct quic_endpoint *endpoint);
 /* Refuses new connections for as long as `hold` (memory is short). */
 void quic_endpoint_hold(struct quic_endpoint *endpoint, bool hold);
 /* Closes every connection in this turn's flush. */

@@ -92,6 +92,7 @@ struct quic_endpoint {
     struct loop_dirty dirty;
     uint64_t reset_tokens, reset_filled_at; /* bucket of stateless resets */
     bool draining, held, closing;
+    bool yielded; /* another process takes new connections on the same sockets */
 };
 
 /* --- quic_endpoint.c: packets to their owners --- */

@@ -257,6 +257,24 @@ TEST(packets_of_an_older_process_are_handed_to_it)
     stage_done(&stage);
 }
 
+TEST(beside_another_process_nothing_is_answered_in_its_place)
+{
+    struct stage stage;
+    uint8_t cid[QUIC_CID_LENGTH];
+    stage_init(&stage, NULL);
+    quic_endpoint_drain(stage.loops[0].endpoint);
+    quic_endpoint_yield(stage.loops[0].endpoint);
+    stage_send(&stage, packet, stage_initial(packet, V1, dcid, sizeof(dcid), NULL, 0, 1200));
+    CHECK_EQ_INT(stage_receive(&stage, answer, sizeof(answer)), 0);
+    make_cid(4, 0, cid);
+    stage_send(&stage, packet, stage_short(packet, cid, 100));
+    CHECK_EQ_INT(stage_receive(&stage, answer, sizeof(answer)), 0);
+    make_cid(3, 0, cid); /* its own lost ones are still its own */
+    stage_send(&stage, packet, stage_short(packet, cid, 100));
+    CHECK_EQ_INT(stage_receive(&stage, answer, sizeof(answer)), 43);
+    stage_done(&stage);
+}
+
 TEST(what_is_no_packet_is_dropped_and_counted)
 {
     struct stage stage;
