@@ -8,6 +8,7 @@
 
 #include "admin/admin_conn.h"
 #include "base/log.h"
+#include "ipc/frame.h"
 
 struct command {
     const char *name, *arguments; /* arguments: their names in help */
@@ -405,9 +406,37 @@ static void run_json(struct admin_conn *conn, struct slice line)
     }
 }
 
+/* A worker that was given this socket instead of its app's says HELLO (SPEC R23): it is told in its own words. UNKNOWN_APP makes it
+ * print the sentence and end (R82). */
+static bool answer_worker(struct admin_conn *conn)
+{
+    static const char hello[12] = {FRAME_HELLO};
+    struct slice text =
+        SLICE("this is the socket of gatewayctl (admin.socket); a worker connects to "
+              "the socket of its app (apps.NAME.socket)");
+    struct frame frame = {.type = FRAME_CHANNEL_ERROR,
+                          .code = FRAME_ERROR_UNKNOWN_APP,
+                          .length = (uint32_t)text.length};
+    uint8_t header[FRAME_HEADER_SIZE];
+
+    if (conn->request_length < FRAME_HEADER_SIZE ||
+        memcmp(conn->request + 4, hello, sizeof(hello)) != 0) {
+        return false;
+    }
+    log_warning("admin", "a worker said HELLO to admin.socket; it belongs to the socket of an app");
+    frame_encode(header, &frame);
+    strbuf_append(&conn->answer, header, sizeof(header));
+    strbuf_append_slice(&conn->answer, text);
+    admin_conn_answer(conn);
+    return true;
+}
+
 bool admin_command_read(struct admin_conn *conn)
 {
     struct slice rest;
+    if (answer_worker(conn)) {
+        return true;
+    }
     struct slice line = slice_cut((struct slice){conn->request, conn->request_length}, '\n', &rest);
 
     if (rest.data == NULL) {

@@ -265,3 +265,14 @@ def test_requests_show_where_they_are(gateway: Gateway) -> None:
         upload.send(b"0123456789")
         assert upload.response().body == b"0123456789"
         upload.close()
+
+
+def test_worker_at_the_admin_socket_is_told_so(gateway: Gateway) -> None:
+    """The likeliest mistake of a first try: it ends with a sentence instead of dialling for ever."""
+    worker = gateway.new_worker()
+    worker.command = [f"unix:{gateway.admin_socket}" if word.startswith("unix:") else word for word in worker.command]
+    worker.may_end_with = {1, 2, 3}
+    worker.start()
+    assert worker.wait() in worker.may_end_with
+    assert "a worker connects to the socket of its app" in worker.output
+    assert gateway.get("/").status == 200

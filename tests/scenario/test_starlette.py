@@ -2,6 +2,7 @@
 """A Starlette application behind the gateway: the common cases, Starlette's own features, and uvicorn beside it."""
 
 import email.utils
+import inspect
 import json
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ import httpx
 import pytest
 from framework_cases import CommonCases, curl, told
 from harness.sites import PREFIX, Asked, Site, differences, multipart, running
+from starlette.responses import FileResponse
 
 DATA = bytes(range(256)) * 1000
+# Whether this version lets the gateway send the file (http.response.pathsend).
+KNOWS_PATHSEND = "pathsend" in inspect.getsource(FileResponse)
 
 
 def make_files(directory: Path) -> Path:
@@ -227,8 +231,10 @@ def test_html_in_utf8(web: httpx.Client) -> None:
     assert answer.headers["content-type"] == "text/html; charset=utf-8" and answer.text == "<p>größe</p>"
 
 
-def test_file(web: httpx.Client) -> None:
+def test_file(web: httpx.Client, site: Site) -> None:
+    sent = site.gateway.metric("files_sent")
     answer = web.get("/file")
+    site.gateway.wait_metric("files_sent", sent + KNOWS_PATHSEND)
     assert answer.content == DATA and answer.headers["content-length"] == str(len(DATA))
     assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''d%C3%A4t%C3%A4.bin"
     assert web.head("/file").headers["etag"] == answer.headers["etag"]

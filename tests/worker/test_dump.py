@@ -17,6 +17,7 @@ from asgi_worker.protocol.constants import (
     FRAME_DATA,
     FRAME_DISCONNECT,
     FRAME_FILE,
+    FRAME_LOG,
     FRAME_PING,
     FRAME_REQUEST,
     FRAME_RESPONSE,
@@ -95,3 +96,15 @@ def test_command(
     assert capsys.readouterr().out == first
     assert main([]) == 2
     assert main([str(tmp_path / "missing")]) == 1
+
+
+def test_what_a_terminal_would_obey_is_escaped() -> None:
+    nasty = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e"
+    head = packb([b"x\0" + nasty.encode("latin-1", "ignore")])
+    frames = [
+        frame(FRAME_CHANNEL_ERROR, f"first\n{nasty}".encode(), code=2),
+        frame(FRAME_RESPONSE, head, stream=1, code=200),
+        frame(FRAME_LOG, packb({"level": "info", "message": nasty, nasty: 1})),
+    ]
+    for line in dump(b"".join(frames)):
+        assert line.isprintable(), repr(line)

@@ -50,6 +50,20 @@ TEST(text_is_aligned)
     admin_table_done(&table);
 }
 
+TEST(json_says_what_is_left_out)
+{
+    struct admin_table table;
+    struct strbuf out;
+
+    admin_table_init(&table, ADMIN_APPS);
+    table.left_out = 7;
+    strbuf_init(&out);
+    admin_table_json(&table, &out);
+    CHECK_EQ_STR(strbuf_text(&out), "[{\"truncated\":true,\"left_out\":7}]");
+    strbuf_done(&out);
+    admin_table_done(&table);
+}
+
 TEST(json_is_exact)
 {
     struct admin_table table;

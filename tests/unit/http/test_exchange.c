@@ -218,18 +218,21 @@ TEST(a_failure_after_the_response_lets_the_codec_read_on)
 
 TEST(server_names_are_compared_without_port_and_case)
 {
-    static const struct slice names[] = {{"example.com", 11}, {"[2001:db8::1]", 13}};
+    static const struct slice names[] = {
+        {"example.com", 11}, {"[2001:db8::1]", 13}, {"*.example.net", 13}};
     static const struct {
         const char *authority;
         bool accepted;
     } rows[] = {
         {"example.com", true},           {"example.com:8080", true}, {"EXAMPLE.com", true},
         {"[2001:db8::1]", true},         {"[2001:db8::1]:80", true}, {"other.example.com", false},
-        {"example.com.evil.org", false}, {"[2001:db8::2]", false},   {"", false}};
+        {"example.com.evil.org", false}, {"[2001:db8::2]", false},   {"", false},
+        {"a.example.net", true},         {"a.B.Example.NET", true},  {"example.net", false},
+        {".example.net", false},         {"aexample.net", false}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         http_fixture_init(&f);
         f.settings.server_names = names;
-        f.settings.server_name_count = 2;
+        f.settings.server_name_count = 3;
         struct exchange *exchange = http_fixture_request(&f, "GET", rows[i].authority, -1, false);
         CHECK(exchange != NULL);
         exchange_request_head(exchange);
