@@ -136,7 +136,6 @@ void exchange_request_drop(struct exchange *exchange);
 void exchange_fail(struct exchange *exchange, enum end_reason reason, struct slice text);
 /* The handler has no more to do with it (the response is ENDED, or the client is gone); it must not be touched afterwards. */
 void exchange_worker_detach(struct exchange *exchange);
-
 /* Instead of exchange_worker_detach, when the client is gone: it counts in its connection's `unconfirmed` until the worker has confirmed the
  * end (or is lost), so that resetting streams makes no room for more work. Must not be touched after the second call. */
 void exchange_worker_unconfirmed(struct exchange *exchange);
