@@ -368,4 +368,45 @@ TEST(the_client_may_go_at_any_time)
     end();
 }
 
+/* --- memory ------------------------------------------------------------------------------------ */
+
+/* Requests of every kind while the n-th allocation fails, and (`from_then_on`) all later ones. True: so many were not made. */
+static bool survives(uint64_t n, int from_then_on)
+{
+    static const char *const paths[] = {"/stream", "/hint", "/trailers", "/early", "/cut", "/big"};
+    begin();
+    h3_client_init(&client, &driver);
+    uint64_t made = mem_made();
+    mem_fail_nth(n, from_then_on);
+    if (h3_driver_connect(&driver)) {
+        for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+            (void)h3_client_request(&client, "POST", paths[i], 3000);
+            h3_client_run(&client);
+        }
+    }
+    mem_fail_nth(0, 0);
+    made = mem_made() - made;
+    client.bad = false; /* a connection that is out of memory may end anywhere */
+    end();
+    return made < n;
+}
+
+TEST(every_allocation_may_fail_once)
+{
+    uint64_t n = 1;
+    while (!survives(n, 0)) {
+        n += n < 300 ? 1 : 29; /* then it is the same again and again */
+        REQUIRE(n < 10000);
+    }
+    printf("# %d allocations\n", (int)n);
+    CHECK(n > 50);
+}
+
+TEST(every_allocation_may_fail_from_then_on)
+{
+    for (uint64_t n = 1; n < 250; n++) {
+        (void)survives(n, 1);
+    }
+}
+
 CHECK_MAIN
