@@ -54,10 +54,10 @@ struct app {
     struct deploy deploy;                        /* its generations: loop 0, but for the atomics */
     struct mail review;                          /* to loop 0: look at the generations */
     struct loop_timer deploy_timer, pause_timer; /* loop 0 */
-    _Atomic uint64_t resumed_at; /* who waited then has queue_timeout from then on */
-    _Atomic uint32_t waiting;    /* queued requests, all loops */
-    _Atomic uint32_t open_files; /* being sent for workers */
-    uint32_t serving_known;      /* loop 0: the slot that serves, as of the last review */
+    _Atomic uint64_t resumed_at;            /* who waited then has queue_timeout from then on */
+    _Atomic uint32_t waiting;               /* queued requests, all loops */
+    _Atomic uint32_t open_files;            /* being sent for workers */
+    uint32_t serving_known, fallback_known; /* loop 0: the slots, as of the last review */
     _Atomic bool review_posted;
     _Atomic bool paused; /* gatewayctl pause: nobody is placed */
     /* Of loop 0. */

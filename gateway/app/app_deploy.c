@@ -112,12 +112,13 @@ static void log_ready(struct app *app)
 void app_deploy_review(struct app *app)
 {
     uint64_t now = loop_now(app->apps->loops[0]);
-    uint32_t before = app->serving_known;
+    uint32_t before = app->serving_known, way_back = app->fallback_known;
     count_workers(app);
     uint64_t next = deploy_review(&app->deploy, now);
     app->serving_known = atomic_load(&app->deploy.serving);
-    if (app->serving_known != before) {
-        app_kick(app);
+    app->fallback_known = atomic_load(&app->deploy.fallback);
+    if (app->serving_known != before || app->fallback_known != way_back) {
+        app_kick(app); /* other workers may be used than before */
     }
     retire_workers(app);
     log_ready(app);
@@ -255,7 +256,7 @@ void app_deploy_init(struct app *app)
     struct deploy_settings settings = settings_of(app);
     struct loop *loop = app->apps->loops[0];
     deploy_init(&app->deploy, &settings, on_change, app);
-    app->serving_known = DEPLOY_NONE;
+    app->serving_known = app->fallback_known = DEPLOY_NONE;
     app->review.deliver = on_review;
     app->review.discard = discard_review;
     loop_timer_init(&app->deploy_timer, loop, on_deploy_timer);

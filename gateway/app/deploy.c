@@ -201,14 +201,18 @@ static void promote(struct deploy *deploy, struct generation *generation, uint64
 {
     struct generation *old = in_state(deploy, GENERATION_CURRENT);
     struct generation *older = in_state(deploy, GENERATION_PREVIOUS);
-    end_probation(deploy);
+    uint64_t probation = deploy->settings.probation;
+    bool keep =
+        old != NULL && old->alive > 0 && (probation > 0 || deploy->settings.rollback_keep > 0);
+    bool way_back = keep && probation > 0 && ready_of(old) > 0;
+    /* The way back first: from the other store on it may be needed. */
+    deploy->probation_until = way_back ? now + probation : 0;
+    atomic_store(&deploy->fallback, way_back ? slot_of(deploy, old) : DEPLOY_NONE);
     atomic_store(&deploy->serving, slot_of(deploy, generation));
     if (older != NULL && older != generation) {
         set_state(deploy, older, GENERATION_RETIRED, now);
     }
     if (old != NULL) {
-        bool keep = old->alive > 0 &&
-                    (deploy->settings.probation > 0 || deploy->settings.rollback_keep > 0);
         set_state(deploy, old, keep ? GENERATION_PREVIOUS : GENERATION_RETIRED, now);
     }
     generation->ordered = false;
@@ -218,12 +222,6 @@ static void promote(struct deploy *deploy, struct generation *generation, uint64
         struct generation *other = &deploy->slots[i];
         if (is_candidate(other) && other->sequence < generation->sequence) {
             set_state(deploy, other, GENERATION_RETIRED, now);
-        }
-    }
-    if (old != NULL && old->state == GENERATION_PREVIOUS && deploy->settings.probation > 0) {
-        deploy->probation_until = now + deploy->settings.probation;
-        if (ready_of(old) > 0) {
-            atomic_store(&deploy->fallback, slot_of(deploy, old));
         }
     }
 }

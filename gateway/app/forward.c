@@ -367,6 +367,7 @@ void forward_start(struct app_loop *app_loop, struct exchange *exchange, struct 
     loop_timer_init(&forward->timer, app_loop->loop, on_timer);
     exchange->app_name = arena_copy(&exchange->arena, slice_from(pool->app->name));
     exchange_worker_attach(exchange, forward);
+    forward->waiter.safe = forward_is_safe(forward, pool);
     pool_wait(pool, &forward->waiter, pool->app->settings->queue_timeout, false);
     if (http_settings(forward)->request_deadline != 0) {
         forward_set_timer(forward);

@@ -66,6 +66,8 @@ void forward_lost(struct forward *forward, const struct channel_gone *gone);
 /* The worker's answer cannot be sent, for this error: 502 or a cut; returns the error, with which the stream is reset. */
 enum error forward_refuse_response(struct forward *forward, enum error error,
                                    const char *text) MUST_CHECK;
+/* Whether a lost worker would not matter to this request: it may run again, and what there is of its body is kept. */
+bool forward_is_safe(const struct forward *forward, const struct pool *pool);
 /* The stream is not with its worker any more, where it may have been counted as long-lived. */
 void forward_left_worker(struct forward *forward);
 /* For status: how many request body bytes the worker would take now of what has this worker half. False: it is no forward, or not with a

@@ -91,6 +91,9 @@ void forward_finish(struct forward *forward)
     }
     if (forward->link != NULL) {
         health_succeeded(&forward->link->worker->health);
+        if (!atomic_load_explicit(&forward->link->worker->proven, memory_order_relaxed)) {
+            atomic_store_explicit(&forward->link->worker->proven, true, memory_order_relaxed);
+        }
     }
     forward_over(forward);
     exchange_worker_detach(exchange);

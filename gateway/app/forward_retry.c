@@ -31,6 +31,13 @@ static bool repeatable(struct slice method, enum app_retry retry)
            (retry >= APP_RETRY_IDEMPOTENT && is_one_of(method, idempotent));
 }
 
+bool forward_is_safe(const struct forward *forward, const struct pool *pool)
+{
+    return forward->ws == NULL && !forward->started_retried &&
+           !forward->exchange->request.has_body &&
+           repeatable(forward->exchange->request.method, pool->app->settings->retry);
+}
+
 /* Which counter the retry belongs to; METRIC_COUNT: it is not allowed. */
 static enum metric judge(struct forward *forward, const struct channel_gone *gone)
 {
@@ -96,6 +103,7 @@ static void place_again(struct forward *forward, bool refused, uint64_t timeout)
     forward->sent = 0;
     forward->end_sent = false;
     forward->eof_owed = exchange->client_half_closed;
+    forward->waiter.safe = forward_is_safe(forward, forward->waiter.pool);
     pool_wait(forward->waiter.pool, &forward->waiter, timeout, true);
     forward_set_timer(forward);
 }

@@ -172,6 +172,9 @@ static bool refuse_websocket(struct pool *pool, struct pool_waiter *waiter)
 {
     bool usable = false;
     bool offered = false;
+    if (atomic_load(&pool->app->deploy.fallback) != DEPLOY_NONE) {
+        return false; /* who may have it changes in a moment */
+    }
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
     {
         if (pool_is_usable(link)) {

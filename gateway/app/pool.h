@@ -46,8 +46,10 @@ struct pool_waiter {
     bool held;          /* refused more than once: nobody gets it before the retry timer */
     bool
         websocket; /* only to a link that offers it, and to a worker with fewer than long_lived_max */
-    bool queued;   /* in `waiters`, counted in app->waiting; else in `arrivals`, or in neither */
-    bool again; /* was with a worker before: goes by its age, and has its place in a full queue */
+    bool
+        safe; /* can be placed again whatever happens to its worker: may go to one that has not proved itself */
+    bool queued; /* in `waiters`, counted in app->waiting; else in `arrivals`, or in neither */
+    bool again;  /* was with a worker before: goes by its age, and has its place in a full queue */
     /* A slot of link->worker is reserved for it: open a stream, or call pool_release(link). */
     void (*on_place)(struct pool_waiter *waiter, struct pool_link *link);
     /* It will get no worker: END_QUEUE_FULL, END_QUEUE_TIMEOUT, END_NO_WORKER, END_NO_MEMORY, END_SHUTDOWN. */
@@ -61,6 +63,7 @@ struct pool_survey {
     uint64_t at;
     bool fit;      /* somebody usable is neither ejected nor clogged */
     bool steady;   /* of these, somebody is not new */
+    bool proven;   /* somebody of the serving generation has answered a request */
     bool changing; /* somebody usable is ejected or clogged */
 };
 

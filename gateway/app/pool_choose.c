@@ -12,13 +12,25 @@
 #define SCAN_MAX 16u
 #define DRAWS 8u
 
+/* Whether its generation serves; on probation (app/deploy.h) the one before still may, see pool_suits. */
+static bool is_of_serving(const struct pool_link *link)
+{
+    return link->worker->slot ==
+           atomic_load_explicit(&link->pool->app->deploy.serving, memory_order_acquire);
+}
+
+static bool is_of_fallback(const struct pool_link *link)
+{
+    return link->worker->slot ==
+           atomic_load_explicit(&link->pool->app->deploy.fallback, memory_order_acquire);
+}
+
 bool pool_is_usable(const struct pool_link *link)
 {
     const struct worker *worker = link->worker;
-    const struct app *app = worker->app;
     return link->ready && worker_get_state(worker) == WORKER_READY &&
-           worker->slot == atomic_load_explicit(&app->deploy.serving, memory_order_acquire) &&
-           !atomic_load_explicit(&app->paused, memory_order_relaxed) &&
+           (is_of_serving(link) || is_of_fallback(link)) &&
+           !atomic_load_explicit(&worker->app->paused, memory_order_relaxed) &&
            !atomic_load_explicit(&worker->unresponsive, memory_order_relaxed) &&
            channel_can_open(link->channel);
 }
@@ -43,24 +55,39 @@ void pool_survey(struct pool *pool)
     struct pool_survey survey = {.at = now};
     LIST_EACH(pool_link_list, &pool->links, struct pool_link, link)
     {
-        if (!pool_is_usable(link)) {
+        if (!pool_is_usable(link) || !is_of_serving(link)) {
             continue;
         }
         bool fit = is_fit(link, now);
         bool young = is_new(link, now);
         survey.fit |= fit;
         survey.steady |= fit && !young;
+        survey.proven |= atomic_load_explicit(&link->worker->proven, memory_order_relaxed);
         survey.changing |= !fit;
     }
     pool->survey = survey;
 }
 
+/* On probation a request that could not be placed again goes to a worker of the new generation that has answered one before, and as long as
+ * there is none, to the generation before: what dies of its first request costs nobody his. */
+static bool suits_probation(const struct pool_link *link, const struct pool_waiter *waiter)
+{
+    bool probation = atomic_load_explicit(&link->pool->app->deploy.fallback,
+                                          memory_order_relaxed) != DEPLOY_NONE;
+    if (!is_of_serving(link)) {
+        return probation && !waiter->safe && !link->pool->survey.proven;
+    }
+    return !probation || waiter->safe ||
+           atomic_load_explicit(&link->worker->proven, memory_order_relaxed);
+}
+
 bool pool_suits(const struct pool_link *link, const struct pool_waiter *waiter)
 {
-    return !waiter->websocket ||
-           (channel_offers(link->channel, FRAME_FEATURE(websocket)) &&
-            atomic_load_explicit(&link->worker->long_lived, memory_order_relaxed) <
-                link->pool->app->settings->long_lived_max);
+    return suits_probation(link, waiter) &&
+           (!waiter->websocket ||
+            (channel_offers(link->channel, FRAME_FEATURE(websocket)) &&
+             atomic_load_explicit(&link->worker->long_lived, memory_order_relaxed) <
+                 link->pool->app->settings->long_lived_max));
 }
 
 /* How many slots of the worker may be taken now; `gently`: while it is new, not more than its share. */

@@ -216,6 +216,7 @@ static void on_warm(struct pool_link *link, const char *failure)
     char text[256];
     link->warmup = NULL;
     if (failure == NULL) {
+        atomic_store(&worker->proven, true);
         become_ready(link);
         return;
     }

@@ -65,6 +65,7 @@ struct worker {
     _Atomic bool start_failed; /* its app did not start, or not in time, or its warm-up failed */
     _Atomic bool announced;    /* it was told to dial another gateway process too */
     _Atomic bool superseded;   /* it has dialled this one again: GOAWAY(DRAINING) instead */
+    _Atomic bool proven;       /* it has answered a request, or its warm-up */
     _Atomic bool retire;       /* it is sent away: its links get GOAWAY(RETIRED) */
     _Atomic uint64_t ready_at;
     _Atomic uint64_t lag_ns, rss, served, refused;

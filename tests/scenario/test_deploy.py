@@ -2,11 +2,12 @@
 """Deployment by generations: promotion, what stops it, the way back, late workers, pauses, the state file."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 
 import pytest
-from harness.deploy import ctl, generations, serving, start_generation, wait_state
+from harness.deploy import GATEWAYCTL, ctl, generations, serving, start_generation, wait_state
 from harness.gateway import VARIANT, Gateway
 from harness.load import Load
 from harness.process import wait_for
@@ -143,6 +144,47 @@ def test_broken_generation(make_gateway: Maker, fault: str, told: str, codes: se
     assert any(told in row["reason"] for row in gateway.status()["generations"] if row["reason"])
     for worker in gateway.workers[2:]:
         assert worker.wait(60) in codes
+
+
+def test_crash_costs_no_request_that_runs_once(shop: Callable[..., Gateway]) -> None:
+    """On probation POSTs and WebSockets go to workers of the new generation only once those have answered something."""
+    gateway = shop(probation="2s")
+    for worker in start_generation(gateway, "v2", 2, "crash"):
+        worker.may_end_with = {-9, 0, 4, -15}
+    with subprocess.Popen(
+        [GATEWAYCTL, "-s", str(gateway.admin_socket), "deploy", "main", "--generation", "v2", "--wait"],
+        stdout=subprocess.DEVNULL,
+    ) as deploy:
+        with gateway.client() as client:
+            while deploy.poll() is None:
+                client.request("POST", "/echo", body=b"once")
+                answer = client.response()
+                assert (answer.status, answer.body) == (200, b"once")
+                with gateway.client() as web:
+                    WsClient(web).handshake("/ws")
+                    assert web.head().status == 101
+                if generations(gateway)["v2"]["state"] == "current":
+                    assert client.get("/generation").status == 200
+        assert deploy.returncode == 4
+    assert serving(gateway) == "v1"
+    assert len([note for note in gateway.notes() if note.startswith("crash")]) >= 1
+
+
+def test_requests_that_run_once_follow(shop: Callable[..., Gateway]) -> None:
+    """Without any other request they go to the new generation when its probation is over, with one before."""
+    for target in ("/generation", ""):
+        gateway = shop(probation="1h" if target else "1s")
+        start_generation(gateway, "v2", 1)
+        wait_state(gateway, "v2", "current")
+        with gateway.client() as client:
+            client.request("POST", "/generation", body=b"")
+            assert client.response().body.startswith(b"v1")
+            if target:
+                assert client.get(target).body.startswith(b"v2")
+            else:
+                wait_state(gateway, "v1", "retired")
+            client.request("POST", "/generation", body=b"")
+            assert client.response().body.startswith(b"v2")
 
 
 def test_warm_up_finds_the_crash_before_promotion(shop: Callable[..., Gateway]) -> None:
