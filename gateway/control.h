@@ -40,6 +40,7 @@ enum control_kind {
     /* server to master */
     CONTROL_READY, /* clients and workers are accepted */
     CONTROL_SAVED,
+    CONTROL_RETIRED,     /* after RETIRE: the next server may accept */
     CONTROL_WORKERS,     /* every app that had ready workers has some again */
     CONTROL_RELOADED,    /* text: what could not change, a line each */
     CONTROL_REFUSED,     /* text: why */

@@ -89,6 +89,7 @@ static void hear(struct master *master, const struct control_message *message)
         break;
     case CONTROL_APP_STATE:
     case CONTROL_SAVED:
+    case CONTROL_RETIRED:
         master_upgrade_saved(master, message);
         break;
     default:
@@ -138,6 +139,7 @@ static void server_ended(struct master *master, int status)
     master->ready = false;
     master->kill_at = 0;
     master_close_control(master);
+    master_close_quic(&master->quic);
     describe_end(status, text, sizeof(text));
     master_reload_lost(master, "the server died while it took the configuration over");
     memset(&master->reload, 0, sizeof(master->reload)); /* its operators are gone with it */
@@ -153,6 +155,10 @@ static void server_ended(struct master *master, int status)
         /* It never came up: trying again would hide the error from whoever starts us. */
         master->stopping = true;
         master->exit_code = EXIT_FAILURE;
+        return;
+    }
+    if (master->upgrade.phase == UPGRADE_RETIRING) {
+        master_upgrade_expired(master);
         return;
     }
     if (master->upgrade.two) {
@@ -172,6 +178,7 @@ static bool drained_ended(struct master *master, pid_t pid, const char *how, boo
             log_at(clean ? LOG_INFO : LOG_WARNING, "master", "the server before (%d) %s", (int)pid,
                    how);
             close(child->control);
+            master_close_quic(&child->quic);
             *child = master->draining[--master->draining_count];
             return true;
         }
@@ -463,7 +470,8 @@ int master_run(struct config *config, struct tls_context *tls, struct tls_keyrin
                             .loops = config_threads(config),
                             .signal_fd = -1,
                             .control = -1,
-                            .upgrade = {.control = -1, .output = -1}};
+                            .quic = {.fd = -1},
+                            .upgrade = {.control = -1, .output = -1, .quic = {.fd = -1}}};
 
     random_bytes(master.quic_secret, sizeof(master.quic_secret));
     if (open_everything(&master) != ERROR_NONE) {

@@ -51,6 +51,13 @@ static void put_endpoints(const struct endpoints *endpoints, struct strbuf *out)
     }
 }
 
+static void put_quic(pid_t pid, const struct server_older *quic, struct strbuf *out)
+{
+    if (quic->fd >= 0) {
+        strbuf_printf(out, "quic_of %d %d %u\n", (int)pid, quic->fd, quic->generation);
+    }
+}
+
 static void put_all(const struct master *master, struct strbuf *out)
 {
     strbuf_printf(out, "gatewayd-handover %d\nloops %u\nnumber %u\nlast_id %u\nwish %" PRIu32 "\n",
@@ -64,7 +71,9 @@ static void put_all(const struct master *master, struct strbuf *out)
     for (unsigned i = 0; i < master->draining_count; i++) {
         strbuf_printf(out, "draining %d %d %" PRIu64 "\n", (int)master->draining[i].pid,
                       master->draining[i].control, master->draining[i].kill_at);
+        put_quic(master->draining[i].pid, &master->draining[i].quic, out);
     }
+    put_quic(master->server, &master->quic, out);
     put_endpoints(&master->endpoints, out);
 }
 
@@ -99,8 +108,10 @@ void master_handover_pass(const struct master *master, int fd, bool pass)
 
     pass_one(fd, pass);
     pass_one(master->control, pass);
+    pass_one(master->quic.fd, pass);
     for (unsigned i = 0; i < master->draining_count; i++) {
         pass_one(master->draining[i].control, pass);
+        pass_one(master->draining[i].quic.fd, pass);
     }
     for (size_t i = 0; i < endpoints->listener_count; i++) {
         pass_one(endpoints->listeners[i].fd, pass);
@@ -206,6 +217,23 @@ static bool take_secret(struct master *master, const char *text)
     return true;
 }
 
+/* Comes behind the server that it belongs to. */
+static void take_quic(struct master *master, const struct line *line)
+{
+    const struct server_older quic = {(uint16_t)line->numbers[2], (int)line->numbers[1]};
+
+    if (master->server == (pid_t)line->numbers[0]) {
+        master->quic = quic;
+        return;
+    }
+    for (unsigned i = 0; i < master->draining_count; i++) {
+        if (master->draining[i].pid == (pid_t)line->numbers[0]) {
+            master->draining[i].quic = quic;
+            return;
+        }
+    }
+}
+
 static bool take_line(struct master *master, char *text)
 {
     struct line line;
@@ -236,8 +264,10 @@ static bool take_line(struct master *master, char *text)
     } else if (strcmp(line.word, "draining") == 0) {
         if (master->draining_count < MASTER_DRAINING_MAX) {
             master->draining[master->draining_count++] = (struct master_child){
-                (pid_t)line.numbers[0], (int)line.numbers[1], (uint64_t)line.numbers[2]};
+                (pid_t)line.numbers[0], (int)line.numbers[1], {0, -1}, (uint64_t)line.numbers[2]};
         }
+    } else if (strcmp(line.word, "quic_of") == 0) {
+        take_quic(master, &line);
     } else {
         return take_socket_line(&master->endpoints, &line);
     }

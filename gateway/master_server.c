@@ -85,9 +85,26 @@ static void close_others(struct master *master)
     }
 }
 
-/* Runs as the child and returns the process's exit code. */
-static int be_server(struct master *master, bool standby, int control)
+/* The servers whose connections may still get datagrams; how many. */
+static unsigned list_older(const struct master *master, struct server_older *older)
 {
+    unsigned count = 0;
+
+    if (master->quic.fd >= 0) {
+        older[count++] = master->quic;
+    }
+    for (unsigned i = 0; i < master->draining_count; i++) {
+        if (master->draining[i].quic.fd >= 0) {
+            older[count++] = master->draining[i].quic;
+        }
+    }
+    return count;
+}
+
+/* Runs as the child and returns the process's exit code. */
+static int be_server(struct master *master, bool standby, int control, int inbox)
+{
+    struct server_older older[MASTER_DRAINING_MAX + 1];
     struct server_inputs inputs = {
         .config = master->config,
         .endpoints = &master->endpoints,
@@ -101,6 +118,9 @@ static int be_server(struct master *master, bool standby, int control)
         .quic_secret = master->quic_secret,
         .quic_generation = master->quic_generation,
         .standby = standby,
+        .quic_inbox = inbox,
+        .quic_older = older,
+        .quic_older_count = list_older(master, older),
         .control = control,
     };
 
@@ -114,30 +134,47 @@ static int be_server(struct master *master, bool standby, int control)
     return code;
 }
 
-int master_fork_server(struct master *master, bool standby, pid_t *ret_pid, int *ret_control)
+int master_fork_server(struct master *master, bool standby, pid_t *ret_pid, int *ret_control,
+                       struct server_older *ret_quic)
 {
-    int pair[2];
+    int pair[2], datagrams[2] = {-1, -1};
 
     if (control_pair(pair) != ERROR_NONE) {
         log_error("master", "cannot make a socket for the server: %s", strerror(errno));
         return -1;
+    }
+    if (master->endpoints.datagram_count > 0 && control_pair(datagrams) != ERROR_NONE) {
+        log_warning("master", "cannot make a socket for datagrams of an upgrade: %s",
+                    strerror(errno));
     }
     fflush(NULL);
     master->quic_generation++;
     pid_t child = fork();
     if (child == 0) {
         close(pair[0]);
-        return be_server(master, standby, pair[1]);
+        master_close_quic(&(struct server_older){.fd = datagrams[0]});
+        return be_server(master, standby, pair[1], datagrams[1]);
     }
     close(pair[1]);
+    master_close_quic(&(struct server_older){.fd = datagrams[1]});
     if (child < 0) {
         log_error("master", "cannot start the server: fork: %s", strerror(errno));
         close(pair[0]);
+        master_close_quic(&(struct server_older){.fd = datagrams[0]});
         return -1;
     }
     *ret_pid = child;
     *ret_control = pair[0];
+    *ret_quic = (struct server_older){master->quic_generation, datagrams[0]};
     return -1;
+}
+
+void master_close_quic(struct server_older *quic)
+{
+    if (quic->fd >= 0) {
+        close(quic->fd);
+        quic->fd = -1;
+    }
 }
 
 /* After a failed upgrade the sockets are those of the configuration before. False: said why. */
@@ -167,7 +204,7 @@ int master_start_server(struct master *master)
 
     master->restart_at = 0;
     if (open_what_is_new(master)) {
-        code = master_fork_server(master, false, &master->server, &master->control);
+        code = master_fork_server(master, false, &master->server, &master->control, &master->quic);
     }
     if (code < 0 && master->server == 0) {
         master_plan_restart(master);

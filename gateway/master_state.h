@@ -14,6 +14,7 @@
 #include "master.h"
 #include "net/cipher.h"
 #include "privileges.h"
+#include "server.h"
 
 struct file_set;
 struct tls_keyring;
@@ -34,6 +35,7 @@ struct master_reload {
 struct master_child {
     pid_t pid;
     int control;
+    struct server_older quic; /* where it takes datagrams; fd -1: nowhere */
     uint64_t kill_at;
 };
 #define MASTER_DRAINING_MAX 4
@@ -43,15 +45,17 @@ enum master_upgrade_phase {
     UPGRADE_TRIAL,    /* the new binary shows that it starts and takes the configuration */
     UPGRADE_STARTING, /* executed; the new server starts beside the old one */
     UPGRADE_SAVING,   /* the old one says what the new one is to know */
-    UPGRADE_WORKERS   /* the workers dial the new one */
+    UPGRADE_WORKERS,  /* the workers dial the new one */
+    UPGRADE_RETIRING  /* the old one lets go of the sockets */
 };
 
 struct master_upgrade {
     enum master_upgrade_phase phase;
-    pid_t pid;       /* of the trial or the new server; 0: none */
-    int control;     /* the new server's; -1: none */
-    int output;      /* the trial's; -1: none */
-    char said[2048]; /* by the trial */
+    pid_t pid;                /* of the trial or the new server; 0: none */
+    int control;              /* the new server's; -1: none */
+    struct server_older quic; /* likewise; fd -1: none */
+    int output;               /* the trial's; -1: none */
+    char said[2048];          /* by the trial */
     size_t said_length;
     uint64_t deadline;
     uint32_t answers;     /* the last wish that it answers */
@@ -72,10 +76,11 @@ struct master {
     uint8_t quic_secret[CIPHER_SECRET_SIZE]; /* keys of connection ids, tokens and resets */
     uint16_t quic_generation;                /* of the server that runs, or ran last */
     /* the server */
-    pid_t server;   /* 0: none runs */
-    int control;    /* -1: none */
-    bool ready;     /* it said so */
-    bool was_ready; /* some server of this master did */
+    pid_t server;             /* 0: none runs */
+    int control;              /* -1: none */
+    struct server_older quic; /* where it takes datagrams; fd -1: nowhere */
+    bool ready;               /* it said so */
+    bool was_ready;           /* some server of this master did */
     uint64_t started_at;
     unsigned failures;   /* deaths in a row */
     uint64_t restart_at; /* 0: not waiting */
@@ -96,6 +101,7 @@ int master_start_server(struct master *master);
 /* Has it started again, later the more often that was. */
 void master_plan_restart(struct master *master);
 void master_close_control(struct master *master);
+void master_close_quic(struct server_older *quic);
 /* Sends an order without more. */
 void master_order(struct master *master, enum control_kind kind);
 /* Sends to the server; false: it cannot be reached, which is logged. */
@@ -127,11 +133,12 @@ void master_upgrade_hear(struct master *master);
 void master_upgrade_expired(struct master *master);
 /* A child has ended; true: it was of the upgrade. */
 bool master_upgrade_ended(struct master *master, pid_t pid, const char *how, bool clean);
-/* CONTROL_SAVED and CONTROL_APP_STATE of the old server. */
+/* CONTROL_SAVED, CONTROL_APP_STATE and CONTROL_RETIRED of the old server. */
 void master_upgrade_saved(struct master *master, const struct control_message *message);
 /* Ends it without a new server. */
 void master_upgrade_fail(struct master *master, const char *why);
 /* Has a server for the present configuration started: -1 in the master, the exit code in the server. */
-int master_fork_server(struct master *master, bool standby, pid_t *ret_pid, int *ret_control);
+int master_fork_server(struct master *master, bool standby, pid_t *ret_pid, int *ret_control,
+                       struct server_older *ret_quic);
 
 #endif

@@ -24,6 +24,8 @@
 #define START_TIMEOUT (20 * CLOCK_NS_PER_S)
 /* How long the workers are waited for before the new server accepts clients anyway. */
 #define WORKERS_TIMEOUT (10 * CLOCK_NS_PER_S)
+/* How long the old server may take to let go of the sockets. */
+#define RETIRE_TIMEOUT (5 * CLOCK_NS_PER_S)
 #define SEND_PATIENCE_MS 5000
 #define DRAIN_GRACE (15 * CLOCK_NS_PER_S)
 
@@ -54,6 +56,7 @@ void master_upgrade_fail(struct master *master, const char *why)
     }
     close_one(&upgrade->control);
     close_one(&upgrade->output);
+    master_close_quic(&upgrade->quic);
     if (upgrade->phase == UPGRADE_WORKERS) {
         (void)send_to(master->control, CONTROL_RESUME);
     }
@@ -72,31 +75,40 @@ void master_upgrade_fail(struct master *master, const char *why)
     notify_send("READY=1\nSTATUS=serving; an upgrade has failed");
 }
 
-static void finish(struct master *master)
+static void tell_success(const struct master *master, int control)
 {
-    struct master_upgrade *upgrade = &master->upgrade;
     struct control_message told = {.kind = CONTROL_RESULT,
                                    .argument = control_result(CONTROL_WISH_UPGRADE, false),
-                                   .number = upgrade->answers,
+                                   .number = master->upgrade.answers,
                                    .fd = -1};
     char text[160];
 
-    (void)send_to(upgrade->control, CONTROL_ACCEPT);
     snprintf(text, sizeof(text), "upgraded: server %d serves, server %d finishes what it has",
-             (int)upgrade->pid, (int)master->server);
+             (int)master->upgrade.pid, (int)master->server);
     told.text = slice_from(text);
+    if (control_send(control, &told, SEND_PATIENCE_MS) != ERROR_NONE) {
+        log_warning("master", "cannot reach a server: %s", strerror(errno));
+    }
+}
+
+/* The new server accepts; the old one has let go of the sockets, or is gone. */
+static void finish(struct master *master)
+{
+    struct master_upgrade *upgrade = &master->upgrade;
+
+    (void)send_to(upgrade->control, CONTROL_ACCEPT);
+    tell_success(master, upgrade->control);
+    log_info("master", "upgraded: server %d serves, server %d finishes what it has",
+             (int)upgrade->pid, (int)master->server);
     if (master->server != 0) {
         uint64_t patience = master->config->gateway.drain_timeout + DRAIN_GRACE;
-        if (control_send(master->control, &told, SEND_PATIENCE_MS) != ERROR_NONE) {
-            log_warning("master", "cannot reach the server before: %s", strerror(errno));
-        }
-        (void)send_to(master->control, CONTROL_RETIRE);
         REQUIRE(master->draining_count < MASTER_DRAINING_MAX);
-        master->draining[master->draining_count++] =
-            (struct master_child){master->server, master->control, clock_now() + patience};
+        master->draining[master->draining_count++] = (struct master_child){
+            master->server, master->control, master->quic, clock_now() + patience};
     }
     master->server = upgrade->pid;
     master->control = upgrade->control;
+    master->quic = upgrade->quic;
     master->ready = true;
     master->started_at = clock_now();
     master->failures = 0;
@@ -105,10 +117,25 @@ static void finish(struct master *master)
     upgrade->two = false;
     upgrade->pid = 0;
     upgrade->control = -1;
+    upgrade->quic.fd = -1;
     upgrade->phase = UPGRADE_NONE;
-    log_info("master", "%s", text);
-    master_answer(master, CONTROL_WISH_UPGRADE, false, upgrade->answers, text);
     notify_send("READY=1\nSTATUS=serving");
+}
+
+/* The workers are back: whoever waits is told by the server that it asked, and that one lets go of the sockets before the new one
+ * takes them, for a packet must not come to the server that does not know its connection. */
+static void retire_old(struct master *master)
+{
+    struct master_upgrade *upgrade = &master->upgrade;
+
+    upgrade->phase = UPGRADE_RETIRING;
+    upgrade->deadline = clock_now() + RETIRE_TIMEOUT;
+    if (master->server != 0) {
+        tell_success(master, master->control);
+    }
+    if (master->server == 0 || !send_to(master->control, CONTROL_RETIRE)) {
+        finish(master);
+    }
 }
 
 /* --- the trial ------------------------------------------------------------------------------------------------------ */
@@ -245,7 +272,7 @@ static void trial_ended(struct master *master, const char *how, bool clean)
 
 int master_try(struct config *config, const struct master_source *source)
 {
-    struct master master = {.config = config, .source = source, .control = -1};
+    struct master master = {.config = config, .source = source, .control = -1, .quic = {.fd = -1}};
     struct endpoints fresh;
     char text[640];
 
@@ -291,7 +318,7 @@ int master_upgrade_go_on(struct master *master)
     master->endpoints = fresh;
     master->number++;
     upgrade->deadline = clock_now() + START_TIMEOUT;
-    int code = master_fork_server(master, true, &upgrade->pid, &upgrade->control);
+    int code = master_fork_server(master, true, &upgrade->pid, &upgrade->control, &upgrade->quic);
     if (code < 0 && upgrade->pid == 0) {
         master_upgrade_fail(master, "the new server cannot be started");
     }
@@ -317,6 +344,9 @@ void master_upgrade_saved(struct master *master, const struct control_message *m
 {
     struct master_upgrade *upgrade = &master->upgrade;
 
+    if (upgrade->phase == UPGRADE_RETIRING && message->kind == CONTROL_RETIRED) {
+        finish(master);
+    }
     if (upgrade->phase != UPGRADE_SAVING) {
         return;
     }
@@ -360,7 +390,7 @@ void master_upgrade_hear(struct master *master)
         if (message.kind == CONTROL_READY) {
             new_server_is_ready(master);
         } else if (message.kind == CONTROL_WORKERS && upgrade->phase == UPGRADE_WORKERS) {
-            finish(master);
+            retire_old(master);
         }
     }
 }
@@ -374,6 +404,9 @@ void master_upgrade_expired(struct master *master)
         break;
     case UPGRADE_WORKERS:
         log_warning("master", "upgrade: not every app has a worker again after 10 s");
+        retire_old(master);
+        break;
+    case UPGRADE_RETIRING:
         finish(master);
         break;
     default:

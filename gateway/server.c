@@ -25,6 +25,7 @@
 #include "server_generation.h"
 #include "server_listeners.h"
 #include "server_loop.h"
+#include "server_older.h"
 #include "server_quic.h"
 #include "server_reload.h"
 #include "server_upgrade.h"
@@ -179,6 +180,9 @@ static void drain_all(struct server *server, enum server_wish *wish)
     log_info("server", "stopping: no new connections, %u open",
              atomic_load(&server->limits.connections));
     server_order_all(server, server->retired ? SERVER_ORDER_RETIRE : SERVER_ORDER_DRAIN);
+    if (server->retired) {
+        server_upgrade_retired(server);
+    }
     while (*wish < WISH_STOP && !is_drained(server)) {
         uint64_t now = clock_now();
         if (now >= deadline) {
@@ -227,6 +231,7 @@ static void serve(struct server *server)
     while (wish == WISH_SERVE) {
         int again = look_at_pressure(server);
         wait_for_news(server, server->await_workers ? AWAIT_LOOK_MS : again, &wish);
+        server_older_look(server);
         if (server->await_workers) {
             server_upgrade_look(server);
         }
@@ -369,6 +374,7 @@ static enum error server_init(struct server *server, const struct server_inputs 
     error = error == ERROR_NONE ? init_limits(server) : error;
     error = error == ERROR_NONE ? server_quic_init(server) : error;
     error = error == ERROR_NONE ? init_loops(server) : error;
+    error = error == ERROR_NONE ? server_older_init(server) : error;
     error = error == ERROR_NONE ? init_apps(server) : error;
     error = error == ERROR_NONE && !server->standby ? server_admin_init(server) : error;
     for (unsigned i = 0; i < server->loop_count && error == ERROR_NONE; i++) {
@@ -397,6 +403,7 @@ static void server_done(struct server *server)
         server_loop_done(&server->loops[i]);
     }
     quic_server_free(server->quic);
+    server_older_free(server);
     apps_free(server->apps);
     listener_limits_done(&server->limits);
     server_reload_abandon(server);

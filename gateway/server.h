@@ -13,6 +13,12 @@ struct config;
 struct tls_context;
 struct tls_keyring;
 
+/* A server before this one, and where it takes datagrams of its connections (server_older.h). */
+struct server_older {
+    uint16_t generation;
+    int fd;
+};
+
 /* What the master hands on; outlives the server. */
 struct server_inputs {
     struct config *config;
@@ -27,8 +33,11 @@ struct server_inputs {
     unsigned loops;
     const uint8_t
         *quic_secret; /* CIPHER_SECRET_SIZE bytes: the same for every server of the master */
-    uint16_t quic_generation; /* another one for each */
-    int control;              /* owned by the caller */
+    uint16_t quic_generation;        /* another one for each */
+    int quic_inbox;                  /* datagrams from servers that follow; -1: none */
+    struct server_older *quic_older; /* servers before this one that still run */
+    unsigned quic_older_count;
+    int control; /* owned by the caller */
 };
 
 /* EX_SOFTWARE of sysexits.h: a gauge of live objects was not back at zero, with

@@ -23,6 +23,7 @@
 #include "server_client.h"
 #include "server_generation.h"
 #include "server_listeners.h"
+#include "server_older.h"
 #include "server_quic.h"
 #include "server_reload.h"
 #include "server_upgrade.h"
@@ -143,7 +144,7 @@ static void drain(struct server_loop *server_loop, bool shared)
     if (shared && server_loop->index == 0) {
         server_admin_retire(server_loop->server);
     }
-    server_quic_drain(server_loop);
+    shared ? server_quic_retire(server_loop) : server_quic_drain(server_loop);
     conn_group_drain(&server_loop->group, idle == 0);
     apps_drain_loop(server_loop->server->apps, server_loop->index);
     if (loop_timer_set(&server_loop->idle_timer, idle) != ERROR_NONE) {
@@ -212,6 +213,7 @@ void server_loop_close(struct server_loop *server_loop)
     loop_timer_clear(&server_loop->idle_timer);
     if (server_loop->index == 0) {
         server_admin_done(server);
+        server_older_stop(server);
     }
     conn_group_destroy_all(&server_loop->group);
     server_quic_close(server_loop);

@@ -31,6 +31,7 @@ enum server_order {
     SERVER_ORDER_RELEASE,  /* drain the listeners that the last change left out */
     SERVER_ORDER_SWEEP,    /* look what of former configurations is over */
     SERVER_ORDER_RETIRE,   /* as DRAIN, and leave what waits to the next process */
+    SERVER_ORDER_CLOSED,   /* upgrade, loop 0: accept no workers */
     SERVER_ORDER_ANNOUNCE, /* upgrade: have the workers dial the next process */
     SERVER_ORDER_RESUME,   /* loop 0: accept workers again */
     SERVER_ORDER_WORKERS,  /* loop 0: accept workers */
@@ -42,6 +43,7 @@ enum server_order {
 struct server;
 struct server_change;
 struct server_generation;
+struct server_inbox;
 struct server_socket;
 
 /* A listener of a loop; `id` as the master names its socket. */
@@ -90,6 +92,7 @@ struct server {
     struct tls_keyring *keyring; /* NULL: no listener ever had TLS; owned */
     struct server_loop *loops;
     struct quic_server *quic;    /* NULL: no listener has "h3" */
+    struct server_inbox *inbox;  /* of server_older.c; NULL: none */
     struct loop **loop_pointers; /* for apps_new and listener_deal */
     unsigned loop_count;
     uint64_t buffer_budget; /* bytes */

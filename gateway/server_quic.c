@@ -154,6 +154,14 @@ void server_quic_drain(struct server_loop *server_loop)
     }
 }
 
+void server_quic_retire(struct server_loop *server_loop)
+{
+    if (server_loop->quic != NULL) {
+        quic_endpoint_drain(server_loop->quic);
+        quic_endpoint_retire(server_loop->quic);
+    }
+}
+
 void server_quic_hold(struct server_loop *server_loop, bool hold)
 {
     if (server_loop->quic != NULL) {

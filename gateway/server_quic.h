@@ -20,6 +20,8 @@ enum error server_quic_open(struct server_loop *server_loop) MUST_CHECK;
 void server_quic_yield(struct server_loop *server_loop);
 /* No new connections: for good; for as long as `hold`. */
 void server_quic_drain(struct server_loop *server_loop);
+/* The next process reads the sockets from now on. */
+void server_quic_retire(struct server_loop *server_loop);
 void server_quic_hold(struct server_loop *server_loop, bool hold);
 /* Closes all connections in this turn's flush. */
 void server_quic_close(struct server_loop *server_loop);

@@ -71,6 +71,9 @@ static void order_first(struct server *server, enum server_order order)
             log_error("server", "out of memory: not every app accepts workers");
         }
         break;
+    case SERVER_ORDER_CLOSED:
+        apps_close(server->apps);
+        break;
     case SERVER_ORDER_SAVE:
         save(server);
         break;
@@ -122,6 +125,8 @@ bool server_upgrade_take(struct server *server, const struct control_message *me
         say(server, &(struct control_message){.kind = CONTROL_SAVED, .fd = -1});
         return true;
     case CONTROL_RECONNECT:
+        /* First none is accepted, then they are called: one that is quick must not come back here. */
+        server_order_all(server, SERVER_ORDER_CLOSED);
         server_order_all(server, SERVER_ORDER_ANNOUNCE);
         return true;
     case CONTROL_RESUME:
@@ -140,6 +145,11 @@ bool server_upgrade_take(struct server *server, const struct control_message *me
     default:
         return false;
     }
+}
+
+void server_upgrade_retired(struct server *server)
+{
+    say(server, &(struct control_message){.kind = CONTROL_RETIRED, .fd = -1});
 }
 
 void server_upgrade_look(struct server *server)

@@ -16,6 +16,8 @@ struct server_loop;
 bool server_upgrade_take(struct server *server, const struct control_message *message);
 /* Tells the master when the workers are back; from time to time while server->await_workers. */
 void server_upgrade_look(struct server *server);
+/* Tells the master that nothing is accepted or read here any more. */
+void server_upgrade_retired(struct server *server);
 /* The loop's part of an order: SERVER_ORDER_ANNOUNCE to SERVER_ORDER_TELL. */
 void server_upgrade_order(struct server_loop *server_loop);
 

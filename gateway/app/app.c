@@ -155,7 +155,9 @@ static void on_hello(void *context, struct ipc_link *link)
         code = app_deploy_admit(app, hello->generation, &slot, text, sizeof text);
     }
     if (code != FRAME_ERROR_NO_ERROR) {
-        log_warning("app", "%s: refused worker %d: %s", app->name, (int)link->pid, text);
+        /* A link that is told to begin again does so: that is how a worker meets another process. */
+        log_at(code == FRAME_ERROR_RECONNECT ? LOG_INFO : LOG_WARNING, "app",
+               "%s: refused worker %d: %s", app->name, (int)link->pid, text);
         ipc_link_refuse(link, code, text);
         return;
     }

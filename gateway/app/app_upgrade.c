@@ -7,18 +7,20 @@
 #include "app/pool_links.h"
 #include "base/log.h"
 
+void apps_close(struct apps *apps)
+{
+    apps->closed = true;
+    for (size_t i = 0; i < apps->settings->app_count; i++) {
+        ipc_acceptor_free(apps->apps[i]->acceptor);
+        apps->apps[i]->acceptor = NULL;
+    }
+}
+
 void apps_announce_loop(struct apps *apps, unsigned loop_index)
 {
     LIST_EACH(pool_list, apps->app_loops[loop_index].pools, struct pool, pool)
     {
-        if (loop_index == 0) {
-            ipc_acceptor_free(pool->app->acceptor);
-            pool->app->acceptor = NULL;
-        }
         pool_links_announce(pool);
-    }
-    if (loop_index == 0) {
-        apps->closed = true;
     }
 }
 

@@ -8,8 +8,9 @@
 
 #include "app/app.h"
 
-/* The older one: asks the workers of this loop to dial again; requests go on to them. In each loop's thread; loop 0 stops accepting
- * workers. */
+/* The older one: accepts workers no more, then asks those of each loop to dial again; requests go on to them. The latter in each loop's
+ * thread. */
+void apps_close(struct apps *apps);
 void apps_announce_loop(struct apps *apps, unsigned loop_index);
 /* The older one goes on alone: accepts workers again. One that dials again replaces what it had here. ERROR_NO_MEMORY. */
 enum error apps_resume(struct apps *apps) MUST_CHECK;

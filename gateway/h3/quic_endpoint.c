@@ -213,7 +213,7 @@ static void on_writable(struct quic_socket *socket)
     while ((conn = quic_blocked_list_pop(&socket->blocked)) != NULL) {
         loop_mark_dirty(socket->endpoint->loop, &conn->dirty);
     }
-    if (loop_io_set(&socket->io, LOOP_READ) != ERROR_NONE) {
+    if (loop_io_set(&socket->io, socket->endpoint->deaf ? 0 : LOOP_READ) != ERROR_NONE) {
         log_warning("quic", "out of memory: a UDP socket may be woken in vain");
     }
 }
@@ -237,14 +237,29 @@ static void on_socket(struct loop_io *io, unsigned events)
     }
 }
 
-void quic_endpoint_inject(struct quic_endpoint *endpoint, const struct addr *peer,
-                          const struct addr *local, uint8_t *datagram, size_t length)
+void quic_endpoint_inject(struct quic_endpoint *endpoint, const struct udp_packets *packets)
 {
-    struct udp_packets packets = {
-        .peer = *peer, .local = *local, .data = datagram, .length = length, .segment = length};
+    struct quic_socket *socket = NULL;
 
-    REQUIRE(endpoint->socket_count > 0);
-    (void)take_packets(endpoint->sockets[0], &packets);
+    for (size_t i = 0; i < endpoint->socket_count; i++) {
+        struct quic_socket *other = endpoint->sockets[i];
+        if (other->udp.addr.sa.sa_family == packets->local.sa.sa_family &&
+            addr_port(&other->udp.addr) == addr_port(&packets->local)) {
+            socket = other;
+        }
+    }
+    if (socket != NULL) {
+        (void)take_packets(socket, packets);
+    }
+}
+
+void quic_endpoint_retire(struct quic_endpoint *endpoint)
+{
+    endpoint->deaf = true;
+    for (size_t i = 0; i < endpoint->socket_count; i++) {
+        struct quic_socket *socket = endpoint->sockets[i];
+        (void)!loop_io_set(&socket->io, socket->full ? LOOP_WRITE : 0); /* takes no memory */
+    }
 }
 
 /* --- life ---------------------------------------------------------------------------------------- */

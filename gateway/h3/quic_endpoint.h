@@ -17,6 +17,7 @@
 struct listener_limits;
 struct strbuf;
 struct tls_context;
+struct udp_packets;
 
 /* What comes to a process that has replaced another one: packets of the older one's connections (binary upgrade). */
 struct quic_handover {
@@ -71,8 +72,9 @@ void quic_endpoint_free(struct quic_endpoint *endpoint);
 /* Lines for status output. */
 void quic_endpoint_dump(const struct quic_endpoint *endpoint, struct strbuf *out);
 
-/* The most that one packet of a client may bring to be answered without a connection; for the fuzz target. */
-void quic_endpoint_inject(struct quic_endpoint *endpoint, const struct addr *peer,
-                          const struct addr *local, uint8_t *datagram, size_t length);
+/* Reads its sockets no more: the process that follows does, and hands over what is for this one (quic_endpoint_inject). Sending goes on. */
+void quic_endpoint_retire(struct quic_endpoint *endpoint);
+/* Takes datagrams that came elsewhere, as if they had come to the socket with their local address; in the loop's thread. */
+void quic_endpoint_inject(struct quic_endpoint *endpoint, const struct udp_packets *packets);
 
 #endif

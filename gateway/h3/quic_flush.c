@@ -71,7 +71,8 @@ static void wait_for_socket(struct quic_conn *conn, struct quic_socket *socket,
     quic_blocked_list_append(&socket->blocked, conn);
     if (!socket->full) {
         METRIC_INCREMENT(quic_send_blocked);
-        socket->full = loop_io_set(&socket->io, LOOP_READ | LOOP_WRITE) == ERROR_NONE;
+        unsigned reading = socket->endpoint->deaf ? 0 : LOOP_READ;
+        socket->full = loop_io_set(&socket->io, reading | LOOP_WRITE) == ERROR_NONE;
     }
 }
 

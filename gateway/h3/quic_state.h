@@ -93,6 +93,7 @@ struct quic_endpoint {
     uint64_t reset_tokens, reset_filled_at; /* bucket of stateless resets */
     bool draining, held, closing;
     bool yielded; /* another process takes new connections on the same sockets */
+    bool deaf; /* the process that follows reads the sockets */
 };
 
 /* --- quic_endpoint.c: packets to their owners --- */

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from harness.gateway import GATEWAYD, ROOT, VARIANT, Gateway
+from harness.gateway import GATEWAYD, ROOT, VARIANT, Gateway, speaks_quic
 from harness.mixed import MixedLoad
 from harness.process import children_of, rss, wait_for
 
@@ -48,21 +48,23 @@ def settled(gateway: Gateway) -> int:
 
 
 def upgrade_under_load(make_gateway: Maker, upgrades: int, requests: int) -> None:
+    http3 = speaks_quic()
     gateway = make_gateway(
         workers=2,
         app_target="mixed:app",
         tls=True,
+        quic=http3,
         own_binary=True,
         gateway={"threads": 2, "drain_idle": "2s", "drain_timeout": "30s"},
         log={"level": "info", "access": ""},
     )
     master, workers = gateway.process.pid, sorted(worker.pid for worker in gateway.workers)
-    with MixedLoad(gateway, RATE) as warm:
+    with MixedLoad(gateway, RATE, http3=http3) as warm:
         warm.more(2 * RATE)
     upgrade(gateway)
     alone(gateway)
     descriptors, before = settled(gateway), rss(master)
-    with MixedLoad(gateway, RATE) as load:
+    with MixedLoad(gateway, RATE, http3=http3) as load:
         for number in range(upgrades):
             if number % 2:
                 broken_upgrade(gateway)
@@ -73,11 +75,15 @@ def upgrade_under_load(make_gateway: Maker, upgrades: int, requests: int) -> Non
             load.more(requests // upgrades // 2)
         load.reach(requests, 600)
     alone(gateway)
-    print(f"{upgrades} upgrades: {load}")
+    upgrade(gateway)  # alone with one before it, as the base was
+    alone(gateway)
+    print(f"{upgrades} upgrades{', HTTP/3 too' if http3 else ''}: {load}")
     assert gateway.process.pid == master and gateway.process.alive
     assert sorted(worker["pid"] for worker in gateway.admin("workers")) == workers
-    assert settled(gateway) == descriptors, gateway.server_descriptors()
-    assert rss(master) - before <= 8 * MIB
+    # what it held of the server before goes a moment after that server
+    wait_for(lambda: settled(gateway) <= descriptors, f"{descriptors} descriptors, not {gateway.server_descriptors()}")
+    if VARIANT == "release":
+        assert rss(master) - before <= 8 * MIB
     lost = [line for line in gateway.process.output.splitlines() if " lost: " in line]
     assert not lost, lost
 
