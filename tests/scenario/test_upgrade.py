@@ -294,14 +294,16 @@ def kill_new_server(gateway: Gateway, after: str) -> None:
 
 
 def test_a_new_server_that_is_killed_while_it_starts(make: MakeGateway) -> None:
-    gateway = make()
+    gateway = make(workers=2)
     server = gateway.server_pid
+    gateway.workers[1].pause()  # so that there is time: not all of them come
     with Requests(gateway, clients=2) as requests:
-        requests.more(10)
         kill_new_server(gateway, "goes on meanwhile")
         gateway.process.wait_log("the upgrade has failed, the server before goes on: the new server ")
+        gateway.workers[1].go_on()
         requests.more(50)
     assert gateway.server_pid == server
+    wait_for(lambda: gateway.metric("workers_ready") == 2 and gateway.metric("workers") == 2, "two workers", 30)
     good_upgrade(gateway)
     alone(gateway)
 
