@@ -22,6 +22,7 @@ LEFT_OUT = {
     "test_requests_at_the_same_time": "httpx's own connections",
     "test_slow_reader_holds_the_app_back": "chunks read one by one; test_http3.py has it",
     "test_get": "it names the version; see test_version",
+    "test_client_leaves_sse": "it counts the framing of chunks; without it twenty bytes take fifteen seconds",
     "test_client_leaves_an_endless_response": "TCP's ends; test_http3.py has those of HTTP/3",
     "test_client_and_server": "httpx's own port",
     "test_half_closed_client_gets_its_answer": "TCP's ends",
