@@ -205,15 +205,21 @@ void stage_done(struct stage *stage)
 
 /* --- packets ------------------------------------------------------------------------------------- */
 
-void stage_send(struct stage *stage, const void *datagram, size_t length)
+void stage_inject(struct stage *stage, const struct addr *peer, const void *datagram, size_t length)
 {
     static uint8_t copy[UDP_BUFFER_SIZE];
+    const struct udp_packets packets = {
+        .peer = *peer, .local = stage->address, .data = copy, .length = length, .segment = length};
     REQUIRE(length <= sizeof(copy));
     if (length > 0) {
         memcpy(copy, datagram, length);
     }
-    quic_endpoint_inject(stage->loops[0].endpoint, &stage->peer_address, &stage->address, copy,
-                         length);
+    quic_endpoint_inject(stage->loops[0].endpoint, &packets);
+}
+
+void stage_send(struct stage *stage, const void *datagram, size_t length)
+{
+    stage_inject(stage, &stage->peer_address, datagram, length);
     stage_turn(stage);
 }
 

@@ -31,7 +31,10 @@ void stage_init(struct stage *stage, void (*change)(struct stage *stage));
 void stage_done(struct stage *stage);
 /* Some turns of every loop. */
 void stage_turn(struct stage *stage);
-/* Gives a datagram of the peer to the first loop's endpoint and lets the loops run. */
+/* Gives a datagram of whoever that is to the first loop's endpoint. */
+void stage_inject(struct stage *stage, const struct addr *peer, const void *datagram,
+                  size_t length);
+/* Gives one of the peer to it and lets the loops run. */
 void stage_send(struct stage *stage, const void *datagram, size_t length);
 /* What the peer was sent; 0: nothing. */
 size_t stage_receive(struct stage *stage, uint8_t *out, size_t size);

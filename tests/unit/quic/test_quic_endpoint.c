@@ -90,8 +90,8 @@ TEST(at_the_threshold_an_address_is_validated_first)
     int64_t bad = metrics_sum(METRIC_quic_tokens_bad), out = metrics_sum(METRIC_quic_packets_out);
     retries = metrics_sum(METRIC_quic_retries);
     CHECK_EQ_INT(addr_parse(SLICE("127.0.0.2"), 40000, &elsewhere), ERROR_NONE);
-    quic_endpoint_inject(stage.loops[0].endpoint, &elsewhere, &stage.address, packet,
-                         stage_initial(packet, V1, cid, sizeof(cid), token, token_length, 1200));
+    stage_inject(&stage, &elsewhere, packet,
+                 stage_initial(packet, V1, cid, sizeof(cid), token, token_length, 1200));
     stage_turn(&stage);
     CHECK_EQ_INT(counted(METRIC_quic_tokens_bad, bad), 1);
     CHECK_EQ_INT(counted(METRIC_quic_retries, retries), 0);
@@ -214,8 +214,7 @@ TEST(mail_that_nobody_reads_any_more_is_freed)
     stage_init(&stage, NULL);
     make_cid(3, 1, cid);
     for (int i = 0; i < 5000; i++) { /* more than the inbox holds */
-        quic_endpoint_inject(stage.loops[0].endpoint, &stage.peer_address, &stage.address, packet,
-                             stage_short(packet, cid, 100));
+        stage_inject(&stage, &stage.peer_address, packet, stage_short(packet, cid, 100));
     }
     CHECK_EQ_INT(atomic_load(&stage.server->inboxes[1]), 4096);
     stage_done(&stage);
@@ -286,8 +285,8 @@ TEST(what_is_no_packet_is_dropped_and_counted)
     CHECK_EQ_INT(counted(METRIC_quic_drops_empty, empty), 2);
     int64_t port = metrics_sum(METRIC_quic_drops_port);
     CHECK_EQ_INT(addr_parse(SLICE("127.0.0.1"), 53, &reflector), ERROR_NONE);
-    quic_endpoint_inject(stage.loops[0].endpoint, &reflector, &stage.address, packet,
-                         stage_initial(packet, 2, dcid, sizeof(dcid), NULL, 0, 1200));
+    stage_inject(&stage, &reflector, packet,
+                 stage_initial(packet, 2, dcid, sizeof(dcid), NULL, 0, 1200));
     CHECK_EQ_INT(counted(METRIC_quic_drops_port, port), 1);
     int64_t malformed = metrics_sum(METRIC_quic_drops_malformed);
     stage_initial(packet, V1, dcid, sizeof(dcid), NULL, 0, 1200);
