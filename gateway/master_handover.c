@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -139,16 +140,22 @@ struct line {
 
 static void take_apart(char *text, unsigned numbers, struct line *line)
 {
-    int length = 0;
+    size_t length = strcspn(text, " ");
 
     *line = (struct line){.text = ""};
-    if (sscanf(text, "%23s %n", line->word, &length) != 1) {
+    if (length == 0 || length >= sizeof(line->word)) {
         return;
     }
-    text += length;
-    while (line->count < numbers &&
-           sscanf(text, "%lld %n", &line->numbers[line->count], &length) == 1) {
-        text += length;
+    memcpy(line->word, text, length);
+    text += length + strspn(text + length, " ");
+    while (line->count < numbers) {
+        char *end;
+        errno = 0;
+        line->numbers[line->count] = strtoll(text, &end, 10);
+        if (end == text || errno != 0) {
+            break;
+        }
+        text = end + strspn(end, " ");
         line->count++;
     }
     line->text = text;
@@ -206,13 +213,15 @@ static bool take_socket_line(struct endpoints *endpoints, const struct line *lin
 
 static bool take_secret(struct master *master, const char *text)
 {
-    unsigned byte;
+    static const char digits[] = "0123456789abcdef";
 
+    if (strspn(text, digits) != 2 * sizeof(master->quic_secret)) {
+        return false;
+    }
     for (size_t i = 0; i < sizeof(master->quic_secret); i++) {
-        if (sscanf(text + 2 * i, "%2x", &byte) != 1) {
-            return false;
-        }
-        master->quic_secret[i] = (uint8_t)byte;
+        const char *high = strchr(digits, text[2 * i]);
+        const char *low = strchr(digits, text[2 * i + 1]);
+        master->quic_secret[i] = (uint8_t)((high - digits) << 4 | (low - digits));
     }
     return true;
 }

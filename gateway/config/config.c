@@ -149,30 +149,40 @@ static enum error fill(struct option_reader *reader, struct slice text,
     return reader->no_memory ? ERROR_NO_MEMORY : ERROR_NONE;
 }
 
-static enum error load(struct file_set *files, struct slice text, const char *name,
-                       const char *directory, bool is_file, const char *const *overrides,
-                       size_t override_count, struct config **ret_config, struct strbuf *errors)
+/* Where a configuration comes from. */
+struct source {
+    struct file_set *files; /* NULL: the file system as it is */
+    struct slice text;
+    const char *name, *directory;
+    bool is_file;
+    const char *const *overrides;
+    size_t override_count;
+};
+
+static enum error load(const struct source *source, struct config **ret_config,
+                       struct strbuf *errors)
 {
     struct config *config = config_new();
 
     if (config == NULL) {
         return ERROR_NO_MEMORY;
     }
-    struct slice name_copy = arena_copy(&config->arena, slice_from(name));
+    struct slice name_copy = arena_copy(&config->arena, slice_from(source->name));
     struct option_reader reader = {.config = config,
-                                   .files = files,
+                                   .files = source->files,
                                    .arena = &config->arena,
                                    .report = {.out = errors, .file = name_copy.data},
-                                   .directory = directory,
+                                   .directory = source->directory,
                                    .prefix = SLICE("")};
     enum error error = ERROR_NO_MEMORY;
     if (name_copy.data != NULL) {
         config_extra_of(config)->file = name_copy.data;
-        error = fill(&reader, text, overrides, override_count);
+        error = fill(&reader, source->text, source->overrides, source->override_count);
     }
-    if (error == ERROR_NONE && is_file) {
-        const char *base = strrchr(name, '/');
-        config->path = arena_format(&config->arena, "%s/%s", directory, base ? base + 1 : name);
+    if (error == ERROR_NONE && source->is_file) {
+        const char *base = strrchr(source->name, '/');
+        config->path = arena_format(&config->arena, "%s/%s", source->directory,
+                                    base ? base + 1 : source->name);
         error = config->path.data != NULL ? ERROR_NONE : ERROR_NO_MEMORY;
     }
     report_end(&reader.report);
@@ -191,7 +201,12 @@ enum error config_load_text(struct slice text, const char *name, const char *dir
                             const char *const *overrides, size_t override_count,
                             struct config **ret_config, struct strbuf *errors)
 {
-    return load(NULL, text, name, directory, false, overrides, override_count, ret_config, errors);
+    const struct source source = {.text = text,
+                                  .name = name,
+                                  .directory = directory,
+                                  .overrides = overrides,
+                                  .override_count = override_count};
+    return load(&source, ret_config, errors);
 }
 
 /* The whole file; complains to `errors` in a line of its own. */
@@ -234,13 +249,18 @@ enum error config_load_files(struct file_set *files, const char *path, const cha
 {
     char directory[PATH_MAX], resolved[PATH_MAX];
     struct strbuf text;
+    struct source source = {.files = files,
+                            .text = SLICE(""),
+                            .name = "gateway.toml",
+                            .directory = directory,
+                            .overrides = overrides,
+                            .override_count = override_count};
 
     if (path == NULL) {
         if (getcwd(directory, sizeof(directory)) == NULL) {
             snprintf(directory, sizeof(directory), "/");
         }
-        return load(files, SLICE(""), "gateway.toml", directory, false, overrides, override_count,
-                    ret_config, errors);
+        return load(&source, ret_config, errors);
     }
     strbuf_init(&text);
     enum error error = read_file(files, path, &text, errors);
@@ -255,8 +275,10 @@ enum error config_load_files(struct file_set *files, const char *path, const cha
         }
     }
     if (error == ERROR_NONE) {
-        error = load(files, (struct slice){text.data, text.length}, path, directory, true,
-                     overrides, override_count, ret_config, errors);
+        source.text = (struct slice){text.data, text.length};
+        source.name = path;
+        source.is_file = true;
+        error = load(&source, ret_config, errors);
     }
     strbuf_done(&text);
     return error;
