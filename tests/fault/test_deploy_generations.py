@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from harness.deploy import ctl, generations
-from harness.gateway import VARIANT, Gateway, Worker, speaks_quic
+from harness.gateway import VARIANT, Gateway, Worker
 from harness.mixed import MixedLoad
 from harness.process import rss, wait_for
 
@@ -40,16 +40,16 @@ def settled(gateway: Gateway) -> int:
 def deploy_under_load(make_gateway: Maker, deploys: int, requests: int, **options: object) -> Gateway:
     app = {"soak": "200ms", "probation": "500ms", **options}
     log = {"level": "info", "access": ""}
-    gateway = make_gateway(workers=0, tls=True, quic=speaks_quic(), gateway={"threads": 2}, app=app, log=log)
+    gateway = make_gateway(workers=0, tls=True, quic=True, gateway={"threads": 2}, app=app, log=log)
     old = start_generation(gateway, "g0")
     wait_for(lambda: gateway.status()["apps"][0]["ready"] == WORKERS, "two ready workers", 60)
     server = gateway.server_pid
-    with MixedLoad(gateway, RATE, http3=speaks_quic()) as warm:
+    with MixedLoad(gateway, RATE, http3=True) as warm:
         warm.more(2 * RATE)
     descriptors = settled(gateway)
     before = rss(server)
     longest = 0.0
-    with MixedLoad(gateway, RATE, http3=speaks_quic()) as load:
+    with MixedLoad(gateway, RATE, http3=True) as load:
         for number in range(1, deploys + 1):
             began = time.monotonic()
             new = start_generation(gateway, f"g{number}")
@@ -92,10 +92,10 @@ def test_deploy_and_roll_back_under_load(make_gateway: Maker) -> None:
     """There and back five times; the app's connections never notice."""
     app = {"soak": "100ms", "probation": "0s", "rollback_keep": "1h"}
     log = {"level": "info", "access": ""}
-    gateway = make_gateway(workers=0, tls=True, quic=speaks_quic(), gateway={"threads": 2}, app=app, log=log)
+    gateway = make_gateway(workers=0, tls=True, quic=True, gateway={"threads": 2}, app=app, log=log)
     start_generation(gateway, "base")
     wait_for(lambda: gateway.status()["apps"][0]["ready"] == WORKERS, "two ready workers", 60)
-    with MixedLoad(gateway, RATE, http3=speaks_quic()) as load:
+    with MixedLoad(gateway, RATE, http3=True) as load:
         for number in range(5):
             new = start_generation(gateway, f"try{number}")
             done = ctl(gateway, "deploy", "main", "--generation", f"try{number}", "--wait", "--timeout", "120")
@@ -117,7 +117,7 @@ def test_broken_generations_under_load(make_gateway: Maker) -> None:
     gateway = make_gateway(
         workers=0,
         tls=True,
-        quic=speaks_quic(),
+        quic=True,
         gateway={"threads": 2},
         app=app,
         ipc={"start_timeout": "5s"},
@@ -125,7 +125,7 @@ def test_broken_generations_under_load(make_gateway: Maker) -> None:
     )
     start_generation(gateway, "good")
     wait_for(lambda: gateway.status()["apps"][0]["ready"] == WORKERS, "two ready workers", 60)
-    with MixedLoad(gateway, RATE / 2, streams=False, http3=speaks_quic()) as load:
+    with MixedLoad(gateway, RATE / 2, streams=False, http3=True) as load:
         for fault in ("import", "lifespan", "crash", "hang"):
             workers = [
                 gateway.new_worker("deployed:app", ["--generation", fault], {"DEPLOY_FAULT": fault})

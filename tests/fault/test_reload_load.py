@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from harness.gateway import ROOT, VARIANT, Gateway, insecure_context, make_certificate, speaks_quic
+from harness.gateway import ROOT, VARIANT, Gateway, insecure_context, make_certificate
 from harness.mixed import MixedLoad
 from harness.ports import free_port
 from harness.process import rss, wait_for
@@ -106,7 +106,7 @@ class Reloads:
 
 
 def reload_under_load(make_gateway: Maker, reloads: int, requests: int) -> None:
-    http3 = speaks_quic()
+    http3 = True
     gateway = make_gateway(
         workers=2,
         app_target="mixed:app",

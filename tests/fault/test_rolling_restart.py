@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from harness.gateway import VARIANT, Gateway, Worker, speaks_quic
+from harness.gateway import VARIANT, Gateway, Worker
 from harness.mixed import MixedLoad
 from harness.process import children_of, rss, wait_for
 
@@ -52,7 +52,7 @@ def settled(gateway: Gateway) -> int:
 
 
 def roll_under_load(make_gateway: Maker, rolls: int, requests: int) -> None:
-    http3 = speaks_quic()
+    http3 = True
     gateway = make_gateway(workers=0, tls=True, quic=http3, gateway={"threads": 2}, log={"level": "info", "access": ""})
     supervisor = start_workers(gateway)
     server = gateway.server_pid

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from harness.gateway import VARIANT, Gateway, Worker, make_certificate, speaks_quic
+from harness.gateway import VARIANT, Gateway, Worker, make_certificate
 from harness.http1 import Client
 from harness.mixed import MixedLoad
 from harness.process import children_of, rss, wait_for
@@ -128,7 +128,7 @@ def connections(gateway: Gateway) -> None:
 def test_soak(make_gateway: Maker) -> None:
     dice = random.Random(SEED)
     print(f"\nseed {SEED}, {SECONDS:.0f} s (SOAK_SEED={SEED} runs it again)", flush=True)
-    http3 = speaks_quic()
+    http3 = True
     gateway = make_gateway(
         workers=0,
         tls=True,

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from harness.gateway import GATEWAYD, ROOT, VARIANT, Gateway, speaks_quic
+from harness.gateway import GATEWAYD, ROOT, VARIANT, Gateway
 from harness.mixed import MixedLoad
 from harness.process import children_of, rss, wait_for
 
@@ -48,7 +48,7 @@ def settled(gateway: Gateway) -> int:
 
 
 def upgrade_under_load(make_gateway: Maker, upgrades: int, requests: int) -> None:
-    http3 = speaks_quic()
+    http3 = True
     gateway = make_gateway(
         workers=2,
         app_target="mixed:app",

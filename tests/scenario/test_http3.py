@@ -18,7 +18,7 @@ from aioquic.h3.connection import H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent
-from harness.gateway import VARIANT, Gateway, insecure_context, speaks_quic
+from harness.gateway import VARIANT, Gateway, insecure_context
 from harness.http2 import Http2
 from harness.http3 import (
     H3_NO_ERROR,
@@ -33,9 +33,6 @@ from harness.scripted_worker import ScriptedWorker, c
 
 Maker = Callable[..., Gateway]
 KIB, MIB = 1024, 1 << 20
-
-
-pytestmark = pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3")
 
 
 @pytest.fixture(scope="module")

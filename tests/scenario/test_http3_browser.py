@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.gateway import Gateway, speaks_quic
+from harness.gateway import Gateway
 from harness.tls import Authority, openssl
 
 Maker = Callable[..., Gateway]
 
 pytestmark = [
-    pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3"),
     pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed"),
 ]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import http3_cases
 import http3_message_cases
 import pytest
-from harness.gateway import Gateway, speaks_quic
+from harness.gateway import Gateway
 from harness.http3 import FRAME_ERROR, FRAME_UNEXPECTED, HEADERS, Answer, Http3, block, frame, request
 from harness.quic import EARLY, PROTOCOL_VIOLATION, Closing, Ended, join
 
@@ -23,9 +23,6 @@ EXCEPTIONS: dict[str, tuple[tuple[int, ...], str]] = {
     "MAX_PUSH_ID that shrinks (7.2.7)": ((FRAME_ERROR,), "the library's code; there is no push"),
     "CANCEL_PUSH of a push that never was (7.2.3)": ((FRAME_UNEXPECTED,), "the library's code; there is no push"),
 }
-
-
-pytestmark = pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3")
 
 
 @pytest.fixture(scope="module")

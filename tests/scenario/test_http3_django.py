@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import test_django as suite
 from framework_cases import CommonCases, told
-from harness.gateway import speaks_quic
 from harness.sites import Site, running
 from http3_site import H3Site, cases_of, common_cases, web
 
-pytestmark = pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3")
 globals().update(cases_of(suite))
 files = suite.files
 TestCommon = common_cases(CommonCases)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from harness.gateway import VARIANT, Gateway, speaks_quic
+from harness.gateway import VARIANT, Gateway
 from harness.http3 import (
     DATA,
     EXCESSIVE_LOAD,
@@ -26,8 +26,6 @@ from harness.victim import MIB, Victim
 
 Maker = Callable[..., Gateway]
 SCALE = 1 if VARIANT == "release" else 4  # a sanitizer's gateway gets less of everything
-
-pytestmark = pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3")
 
 
 @pytest.fixture(scope="module")

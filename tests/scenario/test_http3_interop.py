@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from harness.gateway import Gateway, speaks_quic
+from harness.gateway import Gateway
 from harness.http3 import Http3, request
 from harness.ports import free_port_of_both
 from harness.process import wait_for
@@ -21,9 +21,6 @@ from harness.udp_proxy import DOWN, UP, Network, UdpProxy, swap_first
 Maker = Callable[..., Gateway]
 MIB = 1 << 20
 HELLO = b"hello\n"
-
-
-pytestmark = pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness.gateway import Gateway, speaks_quic
+from harness.gateway import Gateway
 from harness.http3 import Http3, request
 from harness.process import children_of, wait_for
 from harness.quic import Ended, pump_all
@@ -18,8 +18,6 @@ from harness.quic import Ended, pump_all
 Maker = Callable[..., Gateway]
 MIB = 1 << 20
 CONNECTION_REFUSED = 2
-
-pytestmark = pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3")
 
 
 def sha256_of(size: int) -> str:

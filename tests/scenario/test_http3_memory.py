@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from harness.gateway import VARIANT, Gateway, speaks_quic
+from harness.gateway import VARIANT, Gateway
 from harness.http3 import Http3, request
 from harness.process import rss, wait_for
 
@@ -14,7 +14,6 @@ KIB, MIB = 1024, 1 << 20
 Maker = Callable[..., Gateway]
 
 pytestmark = [
-    pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3"),
     pytest.mark.skipif(VARIANT != "release", reason="sanitizers change what memory an allocation takes"),
 ]
 

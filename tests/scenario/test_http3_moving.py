@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from harness.gateway import Gateway, speaks_quic
+from harness.gateway import Gateway
 from harness.http3 import Http3, request
 from harness.process import wait_for
 from harness.quic import pump_all
@@ -14,8 +14,6 @@ from harness.udp_proxy import Network, UdpProxy
 
 MIB = 1 << 20
 Maker = Callable[..., Gateway]
-
-pytestmark = pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3")
 
 
 @pytest.fixture(scope="module")

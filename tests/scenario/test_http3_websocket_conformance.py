@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 import test_websocket_conformance as suite
-from harness.gateway import Gateway, speaks_quic
+from harness.gateway import Gateway
 from http3_site import carried_cases
 
-pytestmark = pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3")
 globals().update(carried_cases(suite))
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import test_websocket_ends as suite
-from harness.gateway import Gateway, speaks_quic
+from harness.gateway import Gateway
 from http3_site import carried_cases
 
-pytestmark = pytest.mark.skipif(not speaks_quic(), reason="this gatewayd has no HTTP/3")
 globals().update(carried_cases(suite))
 worker = suite.worker
 

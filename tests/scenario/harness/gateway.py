@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A gateway with its workers in a directory of its own."""
 
-import functools
 import json
 import os
 import re
@@ -9,7 +8,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +41,6 @@ def make_certificate(directory: Path, name: str = "localhost", stem: str = "cert
     subprocess.run(command, check=True, capture_output=True)
     key.chmod(0o600)
     return cert, key
-
-
-@functools.cache
-def speaks_quic() -> bool:
-    """Whether this gatewayd has HTTP/3."""
-    with tempfile.TemporaryDirectory() as directory:
-        gateway = Gateway(Path(directory), quic=True)
-        gateway.write_config()
-        done = subprocess.run([*gateway.process.command, "-t"], capture_output=True, check=False, timeout=60)
-        return done.returncode == 0
 
 
 def toml(value: object) -> str:
