@@ -96,3 +96,21 @@ void h3_guard_framing(struct h3_stream *stream, size_t length)
         h3_guard_glitch(stream->h3);
     }
 }
+
+void h3_guard_section(struct h3_stream *stream)
+{
+    stream->section_bytes = stream->section_fields = 0;
+}
+
+/* A byte on the wire may be a field of kilobytes, which costs its check again and again (CVE-2026-49975): what comes behind the limits
+ * is counted, also where nobody wants the section. */
+void h3_guard_field(struct h3_stream *stream, size_t length)
+{
+    const struct http_settings *http = h3_http_settings(stream->h3);
+    stream->section_bytes += length + HEAD_BLOCK_FIELD_OVERHEAD;
+    stream->section_fields++;
+    if (stream->section_bytes > http->header_block_max ||
+        stream->section_fields > http->header_fields_max + http->cookie_crumbs_max) {
+        h3_guard_glitch(stream->h3);
+    }
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Counters against floods that cost the sender little: requests that are reset, framing without content, control and QPACK streams that
- * say much and ask nothing. Ours, beside those of the library (unknown frames and streams).
+ * Counters against floods that cost the sender little: requests that are reset, framing without content, fields behind the
+ * limits, control and QPACK streams that say much and ask nothing. Ours, beside those of the library (unknown frames and streams).
  */
 #ifndef GATEWAY_H3_H3_GUARD_H
 #define GATEWAY_H3_H3_GUARD_H
@@ -35,5 +35,9 @@ void h3_guard_reset(struct h3_conn *h3, bool answered);
 void h3_guard_uni(struct h3_conn *h3, size_t length);
 /* Bytes of a request stream came that are no content. */
 void h3_guard_framing(struct h3_stream *stream, size_t length);
+/* A field section begins. */
+void h3_guard_section(struct h3_stream *stream);
+/* One of its fields was decoded, of so many bytes. */
+void h3_guard_field(struct h3_stream *stream, size_t length);
 
 #endif

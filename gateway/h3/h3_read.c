@@ -93,7 +93,13 @@ void h3_on_stream_reset(void *user, int64_t id, uint64_t code)
         struct h3_stream *stream = find_or_begin(h3, id);
         if (stream != NULL) {
             stream->remote_ended = true; /* in a way */
-            h3_stream_client_gone(stream);
+            if (stream->end_sent) {
+                /* What is left of the request was not wanted (it may be the answer to our STOP_SENDING); the response still is, and a
+                 * part of it that was lost has to be sent again. */
+                h3_stream_work(stream);
+            } else {
+                h3_stream_client_gone(stream);
+            }
         }
     } else if (nghttp3_conn_close_stream(h3->session, id, code) ==
                NGHTTP3_ERR_H3_CLOSED_CRITICAL_STREAM) {
@@ -127,13 +133,11 @@ void h3_on_stream_closed(void *user, int64_t id, uint64_t code)
         return;
     }
     struct h3_stream *stream = h3_is_request(id) ? h3_stream_find(h3, id) : NULL;
-    int failed = 0;
     if (stream != NULL) {
         stream->closed = true;
     }
-    if (stream == NULL || !stream->ignored) {
-        failed = nghttp3_conn_close_stream(h3->session, id, code);
-    }
+    /* Of one that was refused unread it may know a PRIORITY_UPDATE. */
+    int failed = nghttp3_conn_close_stream(h3->session, id, code);
     if (failed != 0 && failed != NGHTTP3_ERR_STREAM_NOT_FOUND) {
         h3_session_failed(h3, failed);
     }

@@ -55,6 +55,7 @@ static int on_begin_headers(nghttp3_conn *session, int64_t id, void *user, void 
     if (stream == NULL || stream->cut_reason != END_NONE) {
         return 0;
     }
+    h3_guard_section(stream);
     if (!h3_stream_section(stream, true)) {
         METRIC_INCREMENT(h3_no_memory);
         h3_stream_reset(stream, NGHTTP3_H3_INTERNAL_ERROR, END_NO_MEMORY);
@@ -66,20 +67,24 @@ static int on_begin_headers(nghttp3_conn *session, int64_t id, void *user, void 
 static int on_field(nghttp3_conn *session, int64_t id, int32_t token, nghttp3_rcbuf *name,
                     nghttp3_rcbuf *value, uint8_t flags, void *user, void *stream_user)
 {
+    struct h3_conn *h3 = user;
     struct h3_stream *stream = stream_of(stream_user);
+    nghttp3_vec name_bytes = nghttp3_rcbuf_get_buf(name);
+    nghttp3_vec value_bytes = nghttp3_rcbuf_get_buf(value);
     (void)session;
     (void)id;
     (void)token;
     (void)flags;
-    (void)user;
     if (is_wanted(stream)) {
-        nghttp3_vec name_bytes = nghttp3_rcbuf_get_buf(name);
-        nghttp3_vec value_bytes = nghttp3_rcbuf_get_buf(value);
         head_block_field(&stream->block,
                          (struct slice){(const char *)name_bytes.base, name_bytes.len},
                          (struct slice){(const char *)value_bytes.base, value_bytes.len});
     }
-    return 0;
+    if (stream != NULL) {
+        h3_guard_field(stream, name_bytes.len + value_bytes.len);
+    }
+    /* The library stops nowhere else inside a section; the connection is over then. */
+    return h3->phase == H3_PHASE_OPEN ? 0 : NGHTTP3_ERR_CALLBACK_FAILURE;
 }
 
 static int on_end_headers(nghttp3_conn *session, int64_t id, int end, void *user, void *stream_user)
@@ -100,6 +105,9 @@ static int on_begin_trailers(nghttp3_conn *session, int64_t id, void *user, void
     (void)session;
     (void)id;
     (void)user;
+    if (stream != NULL) {
+        h3_guard_section(stream);
+    }
     if (is_wanted(stream)) {
         return h3_stream_section(stream, false) ? 0 : NGHTTP3_ERR_CALLBACK_FAILURE;
     }

@@ -29,7 +29,8 @@ struct h3_stream {
     size_t unconsumed; /* body bytes received that nobody has taken yet */
     struct byteq held; /* those that the exchange had no room for */
     bool giving;       /* what is held is being given to the exchange */
-    uint64_t framing, content; /* bytes received */
+    uint64_t framing, content;              /* bytes received */
+    uint64_t section_bytes, section_fields; /* decoded of the field section being read */
     /* Response bytes that the library has: shared with the exchange, all of them "sent"; acknowledged ones go. */
     struct byteq kept;
     size_t unreleased; /* of these, the exchange's still: its worker got no credit for them yet */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A connection as a whole, against the library's own client: what is answered, what is bounded, and that nothing is left behind. */
+#include <string.h>
+
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "check.h"
@@ -99,6 +101,25 @@ TEST(an_early_answer_ends_the_request)
     CHECK(stream_of_last()->stopped && !stream_of_last()->reset);
     CHECK_EQ_INT(stream_of_last()->stop_code, NGHTTP3_H3_NO_ERROR);
     CHECK_EQ_INT(ask("GET", "/now", 0)->status, 200);
+    end();
+}
+
+TEST(an_early_answer_outlives_the_reset_of_its_request)
+{
+    begin();
+    connect_client();
+    driver.quic.hold_acks = true;
+    ask("POST", "/early", SIZE_MAX);
+    CHECK(stream_of_last()->stopped);
+    fake_quic_reset(&driver.quic, client.next_id - 4, NGHTTP3_H3_NO_ERROR);
+    h3_driver_run(&driver, 2);
+    CHECK(!stream_of_last()->reset && !stream_of_last()->closed);
+    CHECK_EQ_INT(metrics_sum(METRIC_h3_resets_in), 0);
+    driver.quic.hold_acks = false;
+    fake_quic_acknowledge(&driver.quic);
+    h3_client_run(&client);
+    CHECK_EQ_INT(ask("GET", "/now", 0)->status, 200);
+    CHECK_EQ_INT(driver.quic.consumed, driver.quic.received);
     end();
 }
 
@@ -266,6 +287,25 @@ TEST(framing_without_content_is_counted)
     }
     CHECK(driver.quic.closed);
     CHECK_EQ_INT(driver.quic.close_code, NGHTTP3_H3_EXCESSIVE_LOAD);
+    end();
+}
+
+/* One byte for each field, two thousand of them: it is over long before their end. */
+TEST(fields_behind_the_limits_are_counted)
+{
+    enum { REFERENCES = 2000, SECTION = sizeof post_never - 2 + REFERENCES };
+    uint8_t bomb[3 + SECTION] = {0x01, 0x40 | SECTION >> 8, SECTION & 0xff};
+    memcpy(bomb + 3, post_never + 2, sizeof post_never - 2);
+    memset(bomb + 3 + sizeof post_never - 2, 0xdd, REFERENCES);
+    begin();
+    connect_client();
+    int64_t before = metrics_sum(METRIC_h3_glitches);
+    fake_quic_receive(&driver.quic, 0, bomb, sizeof bomb, false);
+    h3_driver_run(&driver, 2);
+    CHECK(driver.quic.closed);
+    CHECK_EQ_INT(driver.quic.close_code, NGHTTP3_H3_EXCESSIVE_LOAD);
+    CHECK_EQ_INT(driver.heads, 0);
+    CHECK_EQ_INT(metrics_sum(METRIC_h3_glitches), before + (int64_t)driver.h3.glitch_burst + 1);
     end();
 }
 
