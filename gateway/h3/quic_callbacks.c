@@ -126,6 +126,20 @@ static void send_new_token(struct quic_conn *conn, const ngtcp2_path *path)
     }
 }
 
+/* This path, and no other: a packet may bring its proof from yet another address, to which the library has moved when it returns. */
+static void note_proof(struct quic_conn *conn, const ngtcp2_path *path)
+{
+    if (path->remote.addrlen > sizeof(conn->proven.storage) ||
+        path->local.addrlen > sizeof(conn->proven_local.storage)) {
+        return;
+    }
+    conn->proven.length = path->remote.addrlen;
+    memcpy(&conn->proven.storage, path->remote.addr, path->remote.addrlen);
+    conn->proven_local.length = path->local.addrlen;
+    memcpy(&conn->proven_local.storage, path->local.addr, path->local.addrlen);
+    conn->moved = true;
+}
+
 static int on_handshake_completed(ngtcp2_conn *library, void *user)
 {
     struct quic_conn *conn = user;
@@ -148,7 +162,7 @@ static int on_handshake_completed(ngtcp2_conn *library, void *user)
     if (conn->phase == QUIC_PHASE_HANDSHAKE) {
         conn->phase = QUIC_PHASE_OPEN;
     }
-    conn->moved = true;
+    note_proof(conn, ngtcp2_conn_get_path(library));
     send_new_token(conn, ngtcp2_conn_get_path(library));
     if (conn->ops != NULL) {
         conn->ops->on_established(conn->user);
@@ -190,7 +204,7 @@ static int on_path_validation(ngtcp2_conn *library, uint32_t flags, const ngtcp2
     if (flags & NGTCP2_PATH_VALIDATION_FLAG_NEW_TOKEN) {
         send_new_token(conn, path);
     }
-    conn->moved = true;
+    note_proof(conn, path);
     return 0;
 }
 

@@ -328,21 +328,13 @@ void quic_conn_close(struct quic_conn *conn, uint64_t code, const char *reason)
 /* The new address counts from its validation on, not from its first packet. */
 static void look_for_move(struct quic_conn *conn)
 {
-    const ngtcp2_path *path = ngtcp2_conn_get_path(conn->library);
-
     conn->moved = false;
-    if (path->remote.addrlen > sizeof(conn->peer.storage) ||
-        path->local.addrlen > sizeof(conn->local.storage)) {
+    if (conn->proven.length == conn->peer.length &&
+        memcmp(&conn->proven.sa, &conn->peer.sa, conn->peer.length) == 0) {
         return;
     }
-    if (path->remote.addrlen == conn->peer.length &&
-        memcmp(path->remote.addr, &conn->peer.sa, conn->peer.length) == 0) {
-        return;
-    }
-    conn->peer.length = path->remote.addrlen;
-    memcpy(&conn->peer.storage, path->remote.addr, path->remote.addrlen);
-    conn->local.length = path->local.addrlen;
-    memcpy(&conn->local.storage, path->local.addr, path->local.addrlen);
+    conn->peer = conn->proven;
+    conn->local = conn->proven_local;
     METRIC_INCREMENT(quic_migrations);
     if (conn->ops != NULL) {
         conn->ops->on_migrated(conn->user);

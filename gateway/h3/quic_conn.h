@@ -47,7 +47,8 @@ struct quic_conn {
     const struct quic_user_ops *ops;
     void *user; /* ops NULL: none yet, or it was told that all is over */
     struct addr peer, local;
-    struct addr counted; /* the peer's address when it was counted in the limits */
+    struct addr proven, proven_local; /* of the path that was validated last */
+    struct addr counted;              /* the peer's address when it was counted in the limits */
     struct loop_dirty dirty;
     struct loop_timer timer;
     struct loop_resume resume;
@@ -61,7 +62,7 @@ struct quic_conn {
     bool keys_prepared;       /* of the first key update */
     bool half_open;           /* counted as a handshake under way */
     bool opened;              /* on_open was called */
-    bool moved;               /* a path was validated: look whether it is another one */
+    bool moved;               /* a path was validated: look whether it is another one (`proven`) */
     bool early_seen;          /* 0-RTT bytes came */
     bool in_library;          /* inside a call that must not be re-entered */
 };

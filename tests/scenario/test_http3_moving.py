@@ -4,15 +4,17 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from harness.gateway import Gateway
 from harness.http3 import Http3, request
 from harness.process import wait_for
-from harness.quic import pump_all
+from harness.quic import pump_all, udp_socket
 from harness.udp_proxy import Network, UdpProxy
 
 MIB = 1 << 20
+PING, PATH_CHALLENGE, PATH_RESPONSE = b"\x01", 0x1A, 0x1B  # RFC 9000 19
 Maker = Callable[..., Gateway]
 
 
@@ -112,3 +114,27 @@ def test_every_loop_drains(make_gateway: Maker) -> None:
             assert closing.application and closing.code == 0x100, closing
             assert client.goaways, "GOAWAY comes before the end"
     assert gateway.process.wait() == 0
+
+
+def test_an_address_that_only_brings_the_proof_of_another(server: Gateway) -> None:
+    """A client proves one address in a packet that seems to come from a third one, which nobody has proved."""
+    with Http3(server.quic_address) as client, udp_socket("127.0.4.9") as stranger:
+        assert client.get().status == 200
+        client.ping()
+        challenges: list[bytes] = []
+        handlers: Any = client.quic._QuicConnection__frame_handlers  # type: ignore[attr-defined]
+        plain, epochs = handlers[PATH_CHALLENGE]
+        handlers[PATH_CHALLENGE] = (lambda context, kind, buf: challenges.append(buf.pull_bytes(8)), epochs)
+        client.rebind("127.0.4.2")
+        client.inject(PING + bytes(1100))  # else the challenge is short, and proves less (RFC 9000 8.2.1)
+        client.pump(lambda: challenges, "a PATH_CHALLENGE to the new address")
+        handlers[PATH_CHALLENGE] = (plain, epochs)
+        stranger.sendto(client.seal(bytes([PATH_RESPONSE]) + challenges[0] + PING), client.address)
+        stranger.setblocking(True)
+        stranger.settimeout(10)
+        stranger.recv(2048)  # the packet was read: what goes there asks for a proof
+        client.inject(PING + bytes(1100))
+        assert client.get("/?id=proved").status == 200
+    wait_for(lambda: any("id=proved" in line for line in server.access_log()), "the line")
+    line = next(line for line in server.access_log() if "id=proved" in line)
+    assert line.startswith("127.0.4.2 "), line
