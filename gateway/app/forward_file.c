@@ -320,7 +320,7 @@ enum error forward_file_on_file(void *user, int fd, uint64_t offset, uint64_t co
         error = forward_refuse_response(forward, error,
                                         "the file's length does not match its content-length");
         if (error == ERROR_NONE) { /* the client is gone, and so is the forward */
-            close(fd);
+            file_pool_close(app->apps->files, fd);
         }
         return error;
     }

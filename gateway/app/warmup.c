@@ -10,6 +10,7 @@
 #include "app/head_wire.h"
 #include "base/mem.h"
 #include "ipc/frame.h"
+#include "loop/file_pool.h"
 
 #define WARMUP_MAGIC UINT32_C(0x5741524d)
 
@@ -89,6 +90,20 @@ static enum error on_trailers(void *user, struct slice trailers)
     return ERROR_NONE;
 }
 
+/* That it came is enough: no byte of it is wanted. */
+static enum error on_file(void *user, int fd, uint64_t offset, uint64_t count, bool is_end)
+{
+    struct warmup *warmup = user;
+    (void)offset;
+    (void)count;
+    file_pool_close(warmup->link->pool->app->apps->files, fd);
+    channel_stream_file_done(warmup->stream);
+    if (is_end) {
+        judge(warmup);
+    }
+    return ERROR_NONE;
+}
+
 /* It is no WebSocket: the channel lets none of these through. */
 static enum error on_accept(void *user, struct slice accept)
 {
@@ -140,6 +155,7 @@ static const struct channel_user_ops stream_ops = {
     .on_head = on_head,
     .on_data = on_data,
     .on_trailers = on_trailers,
+    .on_file = on_file,
     .on_accept = on_accept,
     .on_message = on_message,
     .on_close = on_close,

@@ -277,6 +277,14 @@ def test_off_they_are_not_offered(small: Callable[..., Gateway]) -> None:
     assert gateway.get("/path/ten").status == 500
 
 
+@pytest.mark.parametrize("target", ["/whole/ten", "/more/big", "/whole/empty"])
+def test_warm_up_that_is_answered_with_a_file(small: Callable[..., Gateway], target: str) -> None:
+    gateway = small(app={"warmup": target})
+    assert gateway.metric("workers_ready") == 1
+    with gateway.client() as client:
+        assert client.get("/whole/ten").body == TEXT
+
+
 def test_no_descriptors_left(small: Callable[..., Gateway]) -> None:
     """The link lives, and the worker sends the bytes."""
     import resource
