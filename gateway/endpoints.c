@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -49,7 +48,7 @@ static enum error open_file(const struct endpoints_opening *opening, const char 
     const char *path_text = endpoint->bind.data + strlen("unix:");
     if (old != NULL && adopt(old, endpoint)) {
         endpoints_remember_old(opening, path_text);
-        if (chmod(path_text, mode) != 0) {
+        if (endpoints_set_mode(path_text, mode) != 0) {
             return endpoints_refuse(opening, option, "%s: cannot set its mode: %s", path_text,
                                     strerror(errno));
         }
@@ -88,7 +87,7 @@ static size_t adopt_listeners(const struct endpoints_opening *opening, unsigned 
     }
     if (count > 0 && slice_starts_with(bind, SLICE("unix:"))) {
         endpoints_remember_old(opening, bind.data + strlen("unix:"));
-        (void)chmod(bind.data + strlen("unix:"), mode);
+        (void)endpoints_set_mode(bind.data + strlen("unix:"), mode);
     }
     return count;
 }

@@ -72,32 +72,42 @@ enum error endpoints_ensure_directory(const struct endpoints_opening *opening, c
     return ERROR_NONE;
 }
 
-/* Remembers a file for removal; no more is lost when memory is out than the removal. */
-void endpoints_remember(struct endpoints *endpoints, const char *path)
+/* No more is lost when memory is out than the removal. */
+static void remember(struct endpoints *endpoints, const char *path, dev_t device, ino_t inode)
 {
-    struct stat status;
-
-    if (lstat(path, &status) != 0) {
-        return;
-    }
     struct endpoint_file *file = arena_alloc(&endpoints->arena, sizeof(*file));
     struct slice copy = arena_copy(&endpoints->arena, slice_from(path));
     if (file == NULL || copy.data == NULL) {
         return;
     }
-    *file = (struct endpoint_file){endpoints->files, copy.data, status.st_dev, status.st_ino};
+    *file = (struct endpoint_file){endpoints->files, copy.data, device, inode};
     endpoints->files = file;
 }
 
-/* A file that is ours already goes on being so. */
+void endpoints_remember(struct endpoints *endpoints, const char *path)
+{
+    struct stat status;
+
+    if (lstat(path, &status) == 0) {
+        remember(endpoints, path, status.st_dev, status.st_ino);
+    }
+}
+
+/* A file that is ours already goes on being so; what may lie there instead by now does not become ours. */
 void endpoints_remember_old(const struct endpoints_opening *opening, const char *path)
 {
     for (const struct endpoint_file *file = opening->old->files; file != NULL; file = file->next) {
         if (strcmp(file->path, path) == 0) {
-            endpoints_remember(opening->endpoints, path);
+            remember(opening->endpoints, path, file->device, file->inode);
             return;
         }
     }
+}
+
+/* The directory may be that of the user that the server becomes: what lies there now is not followed if it is a link. */
+int endpoints_set_mode(const char *path, unsigned mode)
+{
+    return fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW);
 }
 
 /* Gives a socket file to the user that the server becomes, and to a group. */

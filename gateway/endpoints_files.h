@@ -39,6 +39,8 @@ enum error endpoints_ensure_directory(const struct endpoints_opening *opening, c
 void endpoints_remember(struct endpoints *endpoints, const char *path);
 /* A file that is ours already goes on being so. */
 void endpoints_remember_old(const struct endpoints_opening *opening, const char *path);
+/* Sets the mode of a socket file, but never of what a link leads to. As chmod(2). */
+int endpoints_set_mode(const char *path, unsigned mode);
 /* Gives a socket file to the user that the server becomes, and to a group. */
 enum error endpoints_give(const struct endpoints_opening *opening, const char *option,
                           const char *path, struct slice group);

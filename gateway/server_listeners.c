@@ -58,8 +58,8 @@ static enum error add(struct server_loop *server_loop, struct listener_socket *s
         return ERROR_NO_MEMORY;
     }
     socket->fd = -1; /* the listener's now */
-    server_loop->listeners[server_loop->listener_count++] =
-        (struct server_listener){.listener = listener, .id = socket->id, .fresh = true};
+    server_loop->listeners[server_loop->listener_count++] = (struct server_listener){
+        .listener = listener, .id = socket->id, .fresh = generation != server_loop->generation};
     return exists_once(settings->bind) && server->loop_count > 1 ? deal_out(server_loop, listener)
                                                                  : ERROR_NONE;
 }

@@ -91,8 +91,9 @@ static void take_file(struct server_change *change, const struct control_message
     size_t length = strlen(path);
     const char *target = length < message->text.length ? path + length + 1 : NULL;
 
-    if (change->failed ||
-        file_set_add_take(change->files, path, message->fd, target) != ERROR_NONE) {
+    if (change->failed) {
+        close_socket(message->fd);
+    } else if (file_set_add_take(change->files, path, message->fd, target) != ERROR_NONE) {
         change->failed = true;
     }
 }
@@ -108,9 +109,14 @@ static void *grow(struct server_change *change, void *items, size_t count, size_
 static void take_socket(struct server_change *change, const struct control_message *message)
 {
     if (message->argument == CONTROL_SOCKET_LISTENER) {
+        if (message->text.length != sizeof(*change->listeners)) { /* not of this binary */
+            change->failed = true;
+            close_socket(message->fd);
+            return;
+        }
         struct listener_socket *larger =
             grow(change, change->listeners, change->listener_count, sizeof(*larger));
-        if (larger == NULL || message->text.length != sizeof(*larger)) {
+        if (larger == NULL) {
             close_socket(message->fd);
             return;
         }

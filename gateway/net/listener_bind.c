@@ -269,7 +269,9 @@ static enum error bind_unix_path(struct binding *binding, int fd, const struct a
         return refuse(binding, ERROR_IO, "%s: cannot make the socket: %s%s", path, strerror(errno),
                       errno == ENOENT ? " (its directory must exist)" : "");
     }
-    if (chmod(path, binding->settings->unix_mode) != 0 || listen(fd, backlog_of(binding)) != 0) {
+    /* No link is followed: the directory may be another user's. */
+    if (fchmodat(AT_FDCWD, path, binding->settings->unix_mode, AT_SYMLINK_NOFOLLOW) != 0 ||
+        listen(fd, backlog_of(binding)) != 0) {
         enum error error =
             refuse(binding, ERROR_IO, "%s: cannot listen: %s", path, strerror(errno));
         unlink(path);

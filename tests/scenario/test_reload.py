@@ -333,6 +333,23 @@ def test_the_socket_of_an_app_moves(make_gateway: MakeGateway) -> None:
     gateway.wait_ready(worker)
 
 
+def test_no_link_in_the_place_of_a_socket_is_followed(make_gateway: MakeGateway) -> None:
+    """The directory may belong to the user that the server is, and the master to root."""
+    gateway = make_gateway()
+    victim = gateway.directory / "victim"
+    victim.write_text("")
+    victim.chmod(0o600)
+    aside = gateway.app_socket.with_suffix(".aside")
+    gateway.app_socket.rename(aside)
+    gateway.app_socket.symlink_to(victim)
+    done = ctl(gateway, "reload")
+    assert done.returncode != 0 and "cannot set its mode" in done.stderr, done
+    assert victim.stat().st_mode & 0o777 == 0o600
+    gateway.app_socket.unlink()
+    aside.rename(gateway.app_socket)
+    reload(gateway)
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
