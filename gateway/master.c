@@ -162,7 +162,8 @@ static void server_ended(struct master *master, int status)
         return;
     }
     if (master->upgrade.two) {
-        return; /* the new one takes its place as soon as it can */
+        master_upgrade_bereaved(master); /* the new one takes its place as soon as it can */
+        return;
     }
     if (clock_now() - master->started_at >= SERVER_SETTLED) {
         master->failures = 0;
@@ -209,10 +210,10 @@ static void stop(struct master *master)
 {
     if (!master->stopping) {
         uint64_t patience = master->config->gateway.drain_timeout + STOP_GRACE;
+        master->stopping = true;
         if (master->upgrade.phase != UPGRADE_NONE) {
             master_upgrade_fail(master, "the gateway is stopping");
         }
-        master->stopping = true;
         master->restart_at = 0;
         master->kill_at = clock_now() + patience;
         notify_send("STOPPING=1\nSTATUS=draining");
@@ -382,6 +383,7 @@ static void kill_late(struct master *master, uint64_t now)
 /* Returns -1 in the master when all is over, the exit code in a server that it forked. */
 static int supervise(struct master *master)
 {
+    reap(master); /* the signal of a death just before the exec may be lost with it */
     int code = master->server != 0 ? master_upgrade_go_on(master) : master_start_server(master);
 
     while (code < 0 && !(master->stopping && master->server == 0 && master->draining_count == 0)) {
@@ -413,6 +415,7 @@ static enum error take_over(struct master *master)
         return error;
     }
     master->ready = master->was_ready = true;
+    master->stale = true; /* the sockets are those of the configuration before */
     master->started_at = clock_now();
     return ERROR_NONE;
 }

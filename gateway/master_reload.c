@@ -176,6 +176,18 @@ void master_reload_start(struct master *master, uint32_t wish)
         reload->answer_next = wish > reload->answer_next ? wish : reload->answer_next;
         return;
     }
+    if (master->upgrade.phase != UPGRADE_NONE && !master->stopping) {
+        /* Two servers, and which one stays is not known. An operator can ask again; a signal is remembered here, and by a new master
+         * in that it reads the files anyway. */
+        log_warning("master", "no reload yet: an upgrade is under way");
+        if (wish == 0) {
+            reload->again = true;
+        } else {
+            master_answer(master, CONTROL_WISH_RELOAD, true, wish,
+                          "an upgrade is under way; reload again when it is over");
+        }
+        return;
+    }
     reload->answers = wish > reload->answers ? wish : reload->answers;
     if (master->stopping) {
         master_answer(master, CONTROL_WISH_RELOAD, true, reload->answers,
@@ -194,6 +206,16 @@ void master_reload_start(struct master *master, uint32_t wish)
         reload->deadline = clock_now() + ANSWER_TIMEOUT;
     }
     strbuf_done(&out);
+}
+
+void master_reload_pending(struct master *master)
+{
+    struct master_reload *reload = &master->reload;
+
+    if (reload->again && !reload->running && !master->stopping) {
+        reload->again = false;
+        master_reload_start(master, 0);
+    }
 }
 
 /* --- the server's answer -------------------------------------------------------------------------------------------- */

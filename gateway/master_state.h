@@ -116,6 +116,8 @@ void master_reopen_logs(struct master *master);
 
 /* Reads the configuration again and has the server take it over; `wish`: the number of an operator's wish, 0: a signal. */
 void master_reload_start(struct master *master, uint32_t wish);
+/* What was asked for during an upgrade, now that it is over. */
+void master_reload_pending(struct master *master);
 /* CONTROL_RELOADED and CONTROL_REFUSED. */
 void master_reload_answered(struct master *master, const struct control_message *message);
 /* The server is gone, or has not answered in time (`why`): nothing is changed. */
@@ -133,6 +135,8 @@ void master_upgrade_hear(struct master *master);
 void master_upgrade_expired(struct master *master);
 /* A child has ended; true: it was of the upgrade. */
 bool master_upgrade_ended(struct master *master, pid_t pid, const char *how, bool clean);
+/* The old server has died. */
+void master_upgrade_bereaved(struct master *master);
 /* CONTROL_SAVED, CONTROL_APP_STATE and CONTROL_RETIRED of the old server. */
 void master_upgrade_saved(struct master *master, const struct control_message *message);
 /* Ends it without a new server. */

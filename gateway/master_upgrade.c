@@ -46,6 +46,21 @@ static void close_one(int *fd)
 
 /* --- the end, one way or the other ---------------------------------------------------------------------------------- */
 
+/* The server before only finishes what it has. */
+static void let_drain(struct master *master)
+{
+    if (master->server != 0) {
+        uint64_t patience = master->config->gateway.drain_timeout + DRAIN_GRACE;
+        REQUIRE(master->draining_count < MASTER_DRAINING_MAX);
+        master->draining[master->draining_count++] = (struct master_child){
+            master->server, master->control, master->quic, clock_now() + patience};
+    }
+    master->server = 0;
+    master->control = -1;
+    master->quic.fd = -1;
+    master->ready = false;
+}
+
 void master_upgrade_fail(struct master *master, const char *why)
 {
     struct master_upgrade *upgrade = &master->upgrade;
@@ -59,6 +74,8 @@ void master_upgrade_fail(struct master *master, const char *why)
     master_close_quic(&upgrade->quic);
     if (upgrade->phase == UPGRADE_WORKERS) {
         (void)send_to(master->control, CONTROL_RESUME);
+    } else if (upgrade->phase == UPGRADE_RETIRING) {
+        let_drain(master); /* it has let go of everything already: another one is started */
     }
     if (upgrade->two) {
         endpoints_replace(&master->endpoints, &upgrade->old);
@@ -68,11 +85,13 @@ void master_upgrade_fail(struct master *master, const char *why)
     }
     upgrade->phase = UPGRADE_NONE;
     upgrade->pid = 0;
-    snprintf(text, sizeof(text), "the upgrade has failed, the server before goes on: %s", why);
+    snprintf(text, sizeof(text), "the upgrade has failed, %s: %s",
+             master->server != 0 ? "the server before goes on" : "another server is started", why);
     text[strcspn(text, "\n")] = '\0';
     log_error("master", "%s", text);
     master_answer(master, CONTROL_WISH_UPGRADE, true, upgrade->answers, text);
     notify_send("READY=1\nSTATUS=serving; an upgrade has failed");
+    master_reload_pending(master);
 }
 
 static void tell_success(const struct master *master, int control)
@@ -100,12 +119,7 @@ static void finish(struct master *master)
     tell_success(master, upgrade->control);
     log_info("master", "upgraded: server %d serves, server %d finishes what it has",
              (int)upgrade->pid, (int)master->server);
-    if (master->server != 0) {
-        uint64_t patience = master->config->gateway.drain_timeout + DRAIN_GRACE;
-        REQUIRE(master->draining_count < MASTER_DRAINING_MAX);
-        master->draining[master->draining_count++] = (struct master_child){
-            master->server, master->control, master->quic, clock_now() + patience};
-    }
+    let_drain(master);
     master->server = upgrade->pid;
     master->control = upgrade->control;
     master->quic = upgrade->quic;
@@ -120,6 +134,7 @@ static void finish(struct master *master)
     upgrade->quic.fd = -1;
     upgrade->phase = UPGRADE_NONE;
     notify_send("READY=1\nSTATUS=serving");
+    master_reload_pending(master);
 }
 
 /* The workers are back: whoever waits is told by the server that it asked, and that one lets go of the sockets before the new one
@@ -175,6 +190,12 @@ void master_upgrade_start(struct master *master, uint32_t wish)
     struct master_upgrade *upgrade = &master->upgrade;
     int output[2];
 
+    bool under_way = upgrade->phase != UPGRADE_NONE && upgrade->phase != UPGRADE_RETIRING;
+    if (under_way && !master->stopping && wish != 0) {
+        upgrade->answers = wish > upgrade->answers ? wish : upgrade->answers;
+        log_info("master", "another upgrade is under way: what becomes of it is the answer");
+        return;
+    }
     if (upgrade->phase != UPGRADE_NONE || master->reload.running || master->stopping ||
         !master->ready || master->draining_count == MASTER_DRAINING_MAX) {
         const char *why = master->stopping                 ? "the gateway is stopping"
@@ -274,10 +295,15 @@ int master_try(struct config *config, const struct master_source *source)
 {
     struct master master = {.config = config, .source = source, .control = -1, .quic = {.fd = -1}};
     struct endpoints fresh;
+    const char *log_text = NULL;
     char text[640];
 
     if (master_handover_read_take(&master, source->handover) != ERROR_NONE) {
         fputs("what the running gatewayd hands over cannot be read\n", stderr);
+        return EXIT_FAILURE;
+    }
+    if (log_open(&config->log, &log_text) != ERROR_NONE) {
+        fprintf(stderr, "%s\n", log_text);
         return EXIT_FAILURE;
     }
     if (identity_find(config->gateway.user, &master.identity) != ERROR_NONE) {
@@ -371,6 +397,13 @@ static void new_server_is_ready(struct master *master)
     }
 }
 
+void master_upgrade_bereaved(struct master *master)
+{
+    if (master->upgrade.phase == UPGRADE_SAVING) {
+        call_workers(master); /* what it knew is lost with it */
+    }
+}
+
 void master_upgrade_hear(struct master *master)
 {
     static char text[CONTROL_TEXT_MAX + 1];
@@ -408,6 +441,9 @@ void master_upgrade_expired(struct master *master)
         break;
     case UPGRADE_RETIRING:
         finish(master);
+        break;
+    case UPGRADE_SAVING:
+        master_upgrade_fail(master, "the server before did not say within 20 s what it knows");
         break;
     default:
         master_upgrade_fail(master, "the new server did not start within 20 s");

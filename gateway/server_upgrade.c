@@ -38,12 +38,14 @@ static void save(struct server *server)
         strbuf_append(&text, apps->apps[i]->name, strlen(apps->apps[i]->name) + 1);
         app_hand_over(apps->apps[i], &text, &message.number);
         message.text = (struct slice){text.data, text.length};
-        if (!text.failed && text.length <= CONTROL_TEXT_MAX) {
-            say(server, &message);
-        } else {
-            log_warning("server", "%s: its generations are too much to hand over",
+        if (text.failed || text.length > CONTROL_TEXT_MAX) {
+            log_warning("server",
+                        "%s: its generations are too much to hand over; the new server goes by "
+                        "its state file",
                         apps->apps[i]->name);
+            message.text = (struct slice){apps->apps[i]->name, strlen(apps->apps[i]->name) + 1};
         }
+        say(server, &message);
         strbuf_done(&text);
     }
 }

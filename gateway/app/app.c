@@ -311,7 +311,8 @@ enum error apps_start(struct apps *apps)
 {
     REQUIRE_OBJECT(apps, APPS_MAGIC);
     for (size_t i = 0; i < apps->settings->app_count; i++) {
-        enum error error = app_accept(apps->apps[i]);
+        /* One that accepts already: what is undone here may not have been done. */
+        enum error error = apps->apps[i]->acceptor == NULL ? app_accept(apps->apps[i]) : ERROR_NONE;
         if (error != ERROR_NONE) {
             return error;
         }

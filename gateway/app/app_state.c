@@ -105,8 +105,9 @@ void app_state_write(struct app *app)
 {
     char path[PATH_MAX], beside[PATH_MAX];
     struct strbuf text;
-    if (!app->state_dirty || !path_of(app, "", path) || !path_of(app, ".new", beside) ||
-        !is_worth_keeping(app)) {
+    /* Between two processes of an upgrade the one that accepts workers knows. */
+    if (app->apps->closed || !app->state_dirty || !path_of(app, "", path) ||
+        !path_of(app, ".new", beside) || !is_worth_keeping(app)) {
         return;
     }
     app->state_dirty = false;

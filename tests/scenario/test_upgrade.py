@@ -344,6 +344,51 @@ def test_an_old_server_that_dies_meanwhile(make: MakeGateway) -> None:
     assert gateway.get("/").status == 200
 
 
+def test_an_old_server_that_hangs_and_dies_before_it_has_said_what_it_knows(make: MakeGateway) -> None:
+    gateway = make()
+    old = gateway.server_pid
+    os.kill(old, signal.SIGSTOP)
+    gateway.process.send_signal(signal.SIGUSR2)
+    gateway.process.wait_log("stands by")
+    os.kill(old, signal.SIGKILL)
+    gateway.process.wait_log(r"upgraded: server \d+ serves")
+    wait_for(lambda: gateway.metric("workers_ready") == 1, "the worker")
+    assert gateway.get("/").status == 200
+    assert "the upgrade has failed" not in gateway.process.output
+
+
+def test_a_reload_waits_for_the_upgrade(make: MakeGateway) -> None:
+    gateway = make()
+    old = gateway.server_pid
+    os.kill(old, signal.SIGSTOP)  # so that there is time
+    gateway.process.send_signal(signal.SIGUSR2)
+    gateway.process.wait_log("stands by")
+    port = free_port()
+    gateway.listeners.append({"bind": f"127.0.0.1:{port}"})
+    gateway.write_config()
+    gateway.process.send_signal(signal.SIGHUP)
+    gateway.process.wait_log("no reload yet: an upgrade is under way")
+    os.kill(old, signal.SIGCONT)
+    gateway.process.wait_log(r"upgraded: server \d+ serves")
+    gateway.process.wait_log("configuration 3 is in effect")
+    with Client(("127.0.0.1", port)) as client:
+        assert client.get("/").status == 200
+    gateway.listeners.pop()
+    gateway.write_config()
+    gateway.process.send_signal(signal.SIGHUP)
+    gateway.process.wait_log("configuration 4 is in effect")
+    alone(gateway)
+
+
+def test_logs_that_the_new_binary_could_not_open(make: MakeGateway) -> None:
+    gateway = make()
+    gateway.sections["log"] = {"access": str(gateway.directory / "missing" / "access.log")}
+    gateway.write_config()
+    expect_failure(gateway, "missing/access.log")
+    gateway.sections["log"] = {}
+    gateway.write_config()
+
+
 @pytest.mark.parametrize("after", ["SIGUSR2: upgrade", "goes on meanwhile", "stands by"])
 def test_a_stop_during_an_upgrade(make: MakeGateway, after: str) -> None:
     gateway = make()
