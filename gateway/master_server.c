@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -16,6 +17,8 @@
 #define BACKOFF_MAX (30 * CLOCK_NS_PER_S)
 /* How long the server may take to make room for a message: it may be waiting for its loops. */
 #define SEND_PATIENCE_MS 5000
+/* Bytes, packets of some milliseconds: what the old server reads late is lost. */
+#define DATAGRAM_PAIR_ROOM (1 << 20)
 
 void master_close_control(struct master *master)
 {
@@ -134,6 +137,23 @@ static int be_server(struct master *master, bool standby, int control, int inbox
     return code;
 }
 
+/* By which servers that follow hand packets to this one; none: such packets are lost. */
+static void make_datagram_pair(const struct master *master, int pair[2])
+{
+    const int room = DATAGRAM_PAIR_ROOM;
+
+    if (master->endpoints.datagram_count == 0) {
+        return;
+    }
+    if (control_pair(pair) != ERROR_NONE) {
+        log_warning("master", "cannot make a socket for datagrams of an upgrade: %s",
+                    strerror(errno));
+        return;
+    }
+    /* The kernel gives as much of it as net.core.wmem_max lets it. */
+    (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+}
+
 int master_fork_server(struct master *master, bool standby, pid_t *ret_pid, int *ret_control,
                        struct server_older *ret_quic)
 {
@@ -143,10 +163,7 @@ int master_fork_server(struct master *master, bool standby, pid_t *ret_pid, int 
         log_error("master", "cannot make a socket for the server: %s", strerror(errno));
         return -1;
     }
-    if (master->endpoints.datagram_count > 0 && control_pair(datagrams) != ERROR_NONE) {
-        log_warning("master", "cannot make a socket for datagrams of an upgrade: %s",
-                    strerror(errno));
-    }
+    make_datagram_pair(master, datagrams);
     fflush(NULL);
     master->quic_generation++;
     pid_t child = fork();

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* One message per datagram on a SOCK_SEQPACKET pair: a head, then its bytes. What does not fit is lost, as on any network. */
+/*
+ * One message per datagram on a SOCK_SEQPACKET pair (a pair of datagram sockets that tells when the other end is gone): a head, then its bytes. What
+ * does not fit is lost, as on any network, and counted. Knows no connection.
+ */
 #include "server_older.h"
 
 #include <errno.h>
@@ -9,22 +12,18 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "h3/quic_endpoint.h"
+#include "h3/quic_handover.h"
 #include "net/udp.h"
 #include "server_loop.h"
 
 #define MESSAGES_PER_EVENT 64
 
-/* Of another binary: its size says whether it is the same. */
-struct older_head {
-    uint32_t size, ecn;
-    struct addr peer, local;
-};
-
 struct server_inbox {
     struct loop_io io;
     struct server *server;
-    uint8_t data[UDP_BUFFER_SIZE];
+    uint8_t message[QUIC_HANDOVER_HEAD + UDP_BUFFER_SIZE];
 };
 
 /* In any loop. */
@@ -33,53 +32,61 @@ static bool on_older(void *context, uint16_t generation, const struct addr *peer
 {
     const struct server *server = context;
     const struct server_inputs *inputs = server->inputs;
-    struct older_head head;
-    struct iovec vectors[2] = {{&head, sizeof(head)},
+    const struct udp_packets packets = {.peer = *peer, .local = *local, .ecn = ecn};
+    uint8_t head[QUIC_HANDOVER_HEAD];
+    struct iovec vectors[2] = {{head, sizeof(head)},
                                {(void *)(uintptr_t)datagram.data, datagram.length}};
     struct msghdr message = {.msg_iov = vectors, .msg_iovlen = 2};
 
-    memset(&head, 0, sizeof(head));
-    head.size = sizeof(head);
-    head.ecn = ecn;
-    head.peer = *peer;
-    head.local = *local;
     for (unsigned i = 0; i < inputs->quic_older_count; i++) {
-        if (inputs->quic_older[i].generation == generation && inputs->quic_older[i].fd >= 0) {
-            ssize_t sent = sendmsg(inputs->quic_older[i].fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-            return sent >= 0 || errno == EAGAIN || errno == ENOBUFS;
+        const struct server_older *older = &inputs->quic_older[i];
+        if (older->generation != generation || older->fd < 0) {
+            continue;
         }
+        quic_handover_pack(&packets, head);
+        if (sendmsg(older->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
+            METRIC_INCREMENT(quic_handover_sent);
+            return true;
+        }
+        if (errno == EPIPE || errno == ECONNRESET || errno == ECONNREFUSED) {
+            return false; /* it is gone */
+        }
+        METRIC_INCREMENT(quic_handover_dropped);
+        return true;
     }
     return false;
+}
+
+static void take(struct server_inbox *inbox, size_t length)
+{
+    struct quic_endpoint *endpoint = inbox->server->loops[0].quic;
+    struct udp_packets packets;
+
+    if (endpoint != NULL && quic_handover_unpack(inbox->message, length, &packets) &&
+        quic_endpoint_inject(endpoint, &packets)) {
+        METRIC_INCREMENT(quic_handover_received);
+    } else {
+        METRIC_INCREMENT(quic_handover_dropped);
+    }
 }
 
 static void on_message(struct loop_io *io, unsigned events)
 {
     struct server_inbox *inbox = LIST_CONTAINER(io, struct server_inbox, io);
-    struct quic_endpoint *endpoint = inbox->server->loops[0].quic;
 
     (void)events;
     for (unsigned i = 0; i < MESSAGES_PER_EVENT; i++) {
-        struct older_head head;
-        struct iovec vectors[2] = {{&head, sizeof(head)}, {inbox->data, sizeof(inbox->data)}};
-        struct msghdr message = {.msg_iov = vectors, .msg_iovlen = 2};
-        ssize_t got = recvmsg(io->fd, &message, MSG_DONTWAIT);
-        if (got <= 0) {
+        /* The whole length, even of one that did not fit. */
+        ssize_t got =
+            recv(io->fd, inbox->message, sizeof(inbox->message), MSG_DONTWAIT | MSG_TRUNC);
+        if (got > 0) {
+            take(inbox, (size_t)got);
+        } else {
             if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
                 (void)!loop_io_set(io, 0); /* no server follows any more */
             }
             return;
         }
-        if ((size_t)got <= sizeof(head) || head.size != sizeof(head) || endpoint == NULL) {
-            continue;
-        }
-        size_t length = (size_t)got - sizeof(head);
-        const struct udp_packets packets = {.peer = head.peer,
-                                            .local = head.local,
-                                            .ecn = head.ecn,
-                                            .data = inbox->data,
-                                            .length = length,
-                                            .segment = length};
-        quic_endpoint_inject(endpoint, &packets);
     }
 }
 

@@ -92,7 +92,8 @@ enum error server_quic_init(struct server *server)
         .generation = inputs->quic_generation,
         .loops = inputs->loops,
     };
-    if (server->standby) { /* beside an older one, which drains for so long at most */
+    /* Beside an older one, which drains for so long at most and to which nothing leads. */
+    if (server->standby && inputs->quic_older_count == 0) {
         settings.others_until =
             clock_now() + inputs->config->gateway.drain_timeout + OLDER_SERVER_GRACE;
     }

@@ -29,6 +29,30 @@ uint64_t quic_client_cid(const struct quic_datagram *datagram, const uint8_t *ci
     return hash_bytes(&key, sizeof(key));
 }
 
+/* Whether a Retry's token is good for this packet; 0, or ngtcp2's reason. */
+static int verify_retry(const struct quic_endpoint *endpoint, const struct quic_datagram *datagram,
+                        const ngtcp2_pkt_hd *head, ngtcp2_cid *original)
+{
+    const struct quic_keys *keys = &endpoint->keys;
+
+    return ngtcp2_crypto_verify_retry_token2(
+        original, head->token, head->tokenlen, keys->token, sizeof(keys->token), head->version,
+        &datagram->peer.sa, datagram->peer.length, &head->dcid,
+        endpoint->server->given.settings.retry_token_life, loop_now(endpoint->loop));
+}
+
+bool quic_accept_is_retried(const struct quic_endpoint *endpoint,
+                            const struct quic_datagram *datagram)
+{
+    ngtcp2_pkt_hd head;
+    ngtcp2_cid original;
+
+    return datagram->length >= QUIC_INITIAL_MIN &&
+           ngtcp2_accept(&head, datagram->data, datagram->length) == 0 && head.tokenlen > 0 &&
+           head.token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2 &&
+           verify_retry(endpoint, datagram, &head, &original) == 0;
+}
+
 /* What the token of an Initial proves about its sender. */
 static enum token_state read_token(struct quic_endpoint *endpoint,
                                    const struct quic_datagram *datagram, struct quic_hello *hello)
@@ -42,10 +66,7 @@ static enum token_state read_token(struct quic_endpoint *endpoint,
         return TOKEN_NONE;
     }
     if (head->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2) {
-        int result = ngtcp2_crypto_verify_retry_token2(
-            &hello->original, head->token, head->tokenlen, keys->token, sizeof(keys->token),
-            head->version, &datagram->peer.sa, datagram->peer.length, &head->dcid,
-            settings->retry_token_life, now);
+        int result = verify_retry(endpoint, datagram, head, &hello->original);
         if (result == 0) {
             hello->token_type = NGTCP2_TOKEN_TYPE_RETRY;
             hello->retried = true;

@@ -130,11 +130,12 @@ static bool route(struct quic_endpoint *endpoint, const struct quic_datagram *da
             quic_forward(endpoint, place.loop, datagram);
             return true;
         }
+    } else if (quic_accept_is_retried(endpoint, datagram)) {
+        return false; /* asked by the process before to prove its address, which holds for each of us */
     } else if (server->handover.on_older != NULL &&
                server->handover.on_older(
                    server->handover.context, place.generation, &datagram->peer, &datagram->local,
                    datagram->ecn, (struct slice){(const char *)datagram->data, datagram->length})) {
-        METRIC_INCREMENT(quic_older_generation);
         return true;
     } else if (endpoint->yielded || loop_now(endpoint->loop) < server->given.others_until) {
         /* Who has it reads the same sockets: a reset from here would end a connection that lives. */
@@ -237,20 +238,32 @@ static void on_socket(struct loop_io *io, unsigned events)
     }
 }
 
-void quic_endpoint_inject(struct quic_endpoint *endpoint, const struct udp_packets *packets)
+/* As the kernel chooses: the address itself before all addresses. NULL: none is bound there. */
+static struct quic_socket *socket_of(const struct quic_endpoint *endpoint, const struct addr *local)
 {
-    struct quic_socket *socket = NULL;
+    struct quic_socket *wide = NULL;
 
     for (size_t i = 0; i < endpoint->socket_count; i++) {
-        struct quic_socket *other = endpoint->sockets[i];
-        if (other->udp.addr.sa.sa_family == packets->local.sa.sa_family &&
-            addr_port(&other->udp.addr) == addr_port(&packets->local)) {
-            socket = other;
+        struct quic_socket *socket = endpoint->sockets[i];
+        if (addr_equal(&socket->udp.addr, local)) {
+            return socket;
+        }
+        if (addr_is_any(&socket->udp.addr) && addr_port(&socket->udp.addr) == addr_port(local) &&
+            socket->udp.addr.sa.sa_family == local->sa.sa_family) {
+            wide = socket;
         }
     }
+    return wide;
+}
+
+bool quic_endpoint_inject(struct quic_endpoint *endpoint, const struct udp_packets *packets)
+{
+    struct quic_socket *socket = socket_of(endpoint, &packets->local);
+
     if (socket != NULL) {
         (void)take_packets(socket, packets);
     }
+    return socket != NULL;
 }
 
 void quic_endpoint_retire(struct quic_endpoint *endpoint)

@@ -21,7 +21,7 @@ struct udp_packets;
 
 /* What comes to a process that has replaced another one: packets of the older one's connections (binary upgrade). */
 struct quic_handover {
-    /* Takes a copy of a datagram for the process of `generation`; false: there is none (any more). Called in any loop. */
+    /* Takes a copy of a datagram for the process of `generation`, or loses it; false: there is none (any more). Called in any loop. */
     bool (*on_older)(void *context, uint16_t generation, const struct addr *peer,
                      const struct addr *local, unsigned ecn, struct slice datagram);
     void *context;
@@ -74,7 +74,7 @@ void quic_endpoint_dump(const struct quic_endpoint *endpoint, struct strbuf *out
 
 /* Reads its sockets no more: the process that follows does, and hands over what is for this one (quic_endpoint_inject). Sending goes on. */
 void quic_endpoint_retire(struct quic_endpoint *endpoint);
-/* Takes datagrams that came elsewhere, as if they had come to the socket with their local address; in the loop's thread. */
-void quic_endpoint_inject(struct quic_endpoint *endpoint, const struct udp_packets *packets);
+/* Takes datagrams that came elsewhere, as if they had come to the socket of their local address; in the loop's thread. False: no socket has it. */
+bool quic_endpoint_inject(struct quic_endpoint *endpoint, const struct udp_packets *packets);
 
 #endif

@@ -93,7 +93,7 @@ struct quic_endpoint {
     uint64_t reset_tokens, reset_filled_at; /* bucket of stateless resets */
     bool draining, held, closing;
     bool yielded; /* another process takes new connections on the same sockets */
-    bool deaf; /* the process that follows reads the sockets */
+    bool deaf;    /* the process that follows reads the sockets */
 };
 
 /* --- quic_endpoint.c: packets to their owners --- */
@@ -102,6 +102,9 @@ void quic_endpoint_take(struct quic_endpoint *endpoint, struct quic_datagram *da
 /* --- quic_accept.c: first packets --- */
 /* A long-header packet of no connection: makes one, asks for a validated address, or refuses. */
 void quic_accept(struct quic_endpoint *endpoint, struct quic_datagram *datagram);
+/* Whether it is the first packet of a client that has a good token of a Retry, ours or an older process's. */
+bool quic_accept_is_retried(const struct quic_endpoint *endpoint,
+                            const struct quic_datagram *datagram);
 /* The id under which a client's own choice is kept: hashed with both addresses, so that no other client can hit it. */
 uint64_t quic_client_cid(const struct quic_datagram *datagram, const uint8_t *cid, size_t length);
 

@@ -241,6 +241,25 @@ static bool bits_equal(const unsigned char *a, const unsigned char *b, unsigned 
     return rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0;
 }
 
+bool addr_is_any(const struct addr *addr)
+{
+    static const unsigned char zero[16];
+    unsigned bits;
+    const unsigned char *host = host_bytes(addr, &bits);
+
+    return host != NULL && memcmp(host, zero, bits / 8) == 0;
+}
+
+bool addr_equal(const struct addr *a, const struct addr *b)
+{
+    unsigned bits, others;
+    const unsigned char *host = host_bytes(a, &bits), *other = host_bytes(b, &others);
+
+    return host != NULL && other != NULL && bits == others && memcmp(host, other, bits / 8) == 0 &&
+           addr_port(a) == addr_port(b) &&
+           (bits == 32 || as_ipv6(a)->sin6_scope_id == as_ipv6(b)->sin6_scope_id);
+}
+
 static bool zero_behind(const unsigned char *bytes, unsigned prefix, unsigned bits)
 {
     for (unsigned bit = prefix; bit < bits; bit++) {

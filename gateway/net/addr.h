@@ -29,6 +29,10 @@ size_t addr_format(const struct addr *addr, char out[ADDR_TEXT_SIZE]);
 /* The port, 0 for a Unix address. */
 unsigned addr_port(const struct addr *addr);
 bool addr_is_unix(const struct addr *addr);
+/* All addresses of its family ("0.0.0.0", "::"), whatever the port. */
+bool addr_is_any(const struct addr *addr);
+/* The same host, scope and port; never for a Unix address. */
+bool addr_equal(const struct addr *a, const struct addr *b);
 /* Parses a numeric host ("192.0.2.1", "2001:db8::1", brackets allowed) and a port. */
 enum error addr_parse(struct slice host, unsigned port, struct addr *ret_addr) MUST_CHECK;
 /* The address of a socket file. ERROR_INVALID when the path is empty, holds a NUL, or is longer than ADDR_UNIX_PATH_MAX. */
