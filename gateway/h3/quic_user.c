@@ -128,9 +128,11 @@ void quic_conn_dump(const struct quic_conn *conn, struct strbuf *out)
 
     ngtcp2_conn_get_conn_info(conn->library, &info);
     addr_format(&conn->peer, peer);
-    strbuf_printf(out, "quic %s %s version 0x%08x rtt %llu us cwnd %llu in flight %llu lost %llu",
-                  peer, phases[conn->phase], ngtcp2_conn_get_negotiated_version(conn->library),
-                  (unsigned long long)(info.smoothed_rtt / NGTCP2_MICROSECONDS),
-                  (unsigned long long)info.cwnd, (unsigned long long)info.bytes_in_flight,
-                  (unsigned long long)info.pkt_lost);
+    strbuf_printf(
+        out, "quic %s %s version 0x%08x rtt %llu us cwnd %llu in flight %llu credit %llu lost %llu",
+        peer, phases[conn->phase], ngtcp2_conn_get_negotiated_version(conn->library),
+        (unsigned long long)(info.smoothed_rtt / NGTCP2_MICROSECONDS),
+        (unsigned long long)info.cwnd, (unsigned long long)info.bytes_in_flight,
+        (unsigned long long)ngtcp2_conn_get_max_data_left(conn->library),
+        (unsigned long long)info.pkt_lost);
 }

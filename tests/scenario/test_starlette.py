@@ -251,10 +251,13 @@ def test_range(site: Site, asked: str, start: int, stop: int) -> None:
 
 
 def test_several_ranges(site: Site) -> None:
-    """Starlette 0.46 announces less than it sends here; such a response is cut, never passed on as if it were whole."""
+    """Starlette 0.46 announces less than it sends here; such a response is cut or replaced, never passed on as whole."""
     try:
         answer = site.clients["https"].get("/file", headers={"range": "bytes=0-9,100-109"})
     except httpx.RemoteProtocolError:
+        site.wait_worker_log("longer than its content-length")
+        return
+    if answer.status_code == 500:
         site.wait_worker_log("longer than its content-length")
         return
     assert answer.status_code == 206 and answer.content.count(b"Content-Range: bytes") == 2

@@ -272,7 +272,7 @@ def test_clients_close_notify_is_a_half_close(recorder: Gateway) -> None:
     assert len(expect_closed(connection)) > 500  # a ticket and the sealed answer
 
 
-@pytest.mark.parametrize("target", [b"/crash-late", b"/die?when=body"])
+@pytest.mark.parametrize("target", [b"/crash-later", b"/die?when=body"])
 def test_cut_response_has_no_clean_end(make_gateway: Callable[..., Gateway], target: bytes) -> None:
     """HTTP/1.0 without a length: only the missing close_notify tells that the body is not whole."""
     gateway = make_gateway(tls=True)

@@ -140,7 +140,7 @@ async def async_crash(request: HttpRequest) -> HttpResponse:
 
 async def crash_late(request: HttpRequest) -> StreamingHttpResponse:
     async def half() -> AsyncIterator[bytes]:
-        yield b"half"
+        yield b"half" * 50000  # more than a window: some of it is with the client when the mistake happens
         raise ValueError("too late")
 
     return StreamingHttpResponse(half())

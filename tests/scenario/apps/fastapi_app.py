@@ -132,7 +132,7 @@ async def crash() -> None:
 @common.get("/crash-late")
 async def crash_late() -> Streaming:
     async def half() -> AsyncIterator[bytes]:
-        yield b"half"
+        yield b"half" * 50000  # more than a window: some of it is with the client when the mistake happens
         raise ValueError("too late")
 
     return Streaming(half())

@@ -97,7 +97,7 @@ async def crash() -> None:
 @common.route("/crash-late")
 async def crash_late() -> Response:
     async def half() -> AsyncIterator[bytes]:
-        yield b"half"
+        yield b"half" * 50000  # more than a window: some of it is with the client when the mistake happens
         raise ValueError("too late")
 
     return Response(half())

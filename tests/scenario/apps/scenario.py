@@ -184,6 +184,13 @@ async def crash_late(request: Request) -> None:
     raise ValueError("too late")
 
 
+async def crash_later(request: Request) -> None:
+    """More than a window goes out first: some of it is with the client when the mistake happens."""
+    await request.start(headers=[(b"content-length", b"400000")])
+    await request.write(b"half" * 50000)
+    raise ValueError("too late")
+
+
 async def nothing(request: Request) -> None:
     """Returns without a response."""
 
@@ -259,6 +266,7 @@ PATHS = {
     "/early": early,
     "/crash": crash,
     "/crash-late": crash_late,
+    "/crash-later": crash_later,
     "/nothing": nothing,
     "/die": die,
     "/batch": batch,

@@ -98,7 +98,7 @@ async def crash(request: Request) -> Response:
 
 async def crash_late(request: Request) -> Response:
     async def half() -> AsyncIterator[bytes]:
-        yield b"half"
+        yield b"half" * 50000  # more than a window: some of it is with the client when the mistake happens
         raise ValueError("too late")
 
     return StreamingResponse(half())
