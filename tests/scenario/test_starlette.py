@@ -251,7 +251,7 @@ def test_range(site: Site, asked: str, start: int, stop: int) -> None:
 
 
 def test_several_ranges(site: Site) -> None:
-    """Starlette 0.46 announces less than it sends here; such a response is cut or replaced, never passed on as whole."""
+    """Starlette 0.46 announces less than it sends here; it is cut or replaced, never passed on as whole."""
     try:
         answer = site.clients["https"].get("/file", headers={"range": "bytes=0-9,100-109"})
     except httpx.RemoteProtocolError:
