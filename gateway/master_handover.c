@@ -320,13 +320,14 @@ static bool read_text(int fd, struct strbuf *text)
 
 enum error master_handover_read_take(struct master *master, int fd)
 {
+    char first[32];
     struct strbuf text;
     struct slice rest;
-    int form = 0;
 
+    snprintf(first, sizeof(first), "gatewayd-handover %d\n", FORM);
     strbuf_init(&text);
     bool fine = read_text(fd, &text) &&
-                sscanf(strbuf_text(&text), "gatewayd-handover %d", &form) == 1 && form == FORM;
+                slice_starts_with(slice_from(strbuf_text(&text)), slice_from(first));
     close(fd);
     endpoints_init(&master->endpoints);
     fine = fine && make_room(&master->endpoints, count_lines(strbuf_text(&text)));

@@ -25,7 +25,8 @@ logs := $(BUILD)/check/$(VARIANT)
 run_tests = tests/run --logs $(logs)
 tap_parts = $(foreach p,$(1),"tap:$(patsubst $(OUT)/tests/%,%,$(p))=$(p)")
 pytest = "junit:$(1)=python3 -m pytest -q -p no:cacheprovider -n $(PYTEST_JOBS) --timeout 300 --junitxml={junit} $(2) $(if $(K),-k '$(K)')"
-PYTEST_JOBS ?= 2
+# More than the cores: most scenarios wait for something most of their time.
+PYTEST_JOBS ?= 4
 
 .PHONY: programs unit vectors scenarios scenarios-long faults soak bench fuzz fuzz-programs everything
 programs: $(programs)
