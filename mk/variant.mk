@@ -59,6 +59,7 @@ scenarios-long: programs
 	@$(run_tests) --timeout 7200 $(call pytest,scenarios-long-$(VARIANT),-m long --timeout 1200 tests/scenario)
 
 # The fault plan; ROWS="7 20" for some of its rows. The table of the rows is the end of the part's log.
+faults: PYTEST_JOBS = 2 # they measure under load
 faults: programs
 	@$(run_tests) --timeout 7200 "junit:faults-$(VARIANT)=tests/fault/run --junitxml {junit} $(ROWS) -- -n $(PYTEST_JOBS) --timeout 900 \
 		$(if $(K),-k '$(K)')"; code=$$?; grep -E '^ ?[0-9]+  ' $(logs)/faults-$(VARIANT).log; exit $$code
