@@ -134,6 +134,9 @@ static void server_ended(struct master *master, int status)
 {
     char text[96];
     bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    bool retiring = master->upgrade.phase == UPGRADE_RETIRING;
+    /* A SIGHUP that waits for the upgrade's end waits on; a server that is started anew reads the files anyway. */
+    bool again = master->reload.again && (retiring || master->upgrade.two);
 
     master->server = 0;
     master->ready = false;
@@ -143,11 +146,16 @@ static void server_ended(struct master *master, int status)
     describe_end(status, text, sizeof(text));
     master_reload_lost(master, "the server died while it took the configuration over");
     memset(&master->reload, 0, sizeof(master->reload)); /* its operators are gone with it */
+    master->reload.again = again;
     if (master->stopping) {
         if (!clean) {
             log_error("master", "the server %s while it was stopping", text);
             master->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
         }
+        return;
+    }
+    if (retiring && clean) { /* it had nothing to finish, and was faster than its message */
+        master_upgrade_expired(master);
         return;
     }
     log_error("master", "the server %s", text);
@@ -157,7 +165,7 @@ static void server_ended(struct master *master, int status)
         master->exit_code = EXIT_FAILURE;
         return;
     }
-    if (master->upgrade.phase == UPGRADE_RETIRING) {
+    if (retiring) {
         master_upgrade_expired(master);
         return;
     }

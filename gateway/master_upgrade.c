@@ -94,6 +94,17 @@ void master_upgrade_fail(struct master *master, const char *why)
     master_reload_pending(master);
 }
 
+static void describe_success(const struct master *master, char *text, size_t size)
+{
+    if (master->server != 0) {
+        snprintf(text, size, "upgraded: server %d serves, server %d finishes what it has",
+                 (int)master->upgrade.pid, (int)master->server);
+    } else {
+        snprintf(text, size, "upgraded: server %d serves, the one before has ended",
+                 (int)master->upgrade.pid);
+    }
+}
+
 static void tell_success(const struct master *master, int control)
 {
     struct control_message told = {.kind = CONTROL_RESULT,
@@ -102,8 +113,7 @@ static void tell_success(const struct master *master, int control)
                                    .fd = -1};
     char text[160];
 
-    snprintf(text, sizeof(text), "upgraded: server %d serves, server %d finishes what it has",
-             (int)master->upgrade.pid, (int)master->server);
+    describe_success(master, text, sizeof(text));
     told.text = slice_from(text);
     if (control_send(control, &told, SEND_PATIENCE_MS) != ERROR_NONE) {
         log_warning("master", "cannot reach a server: %s", strerror(errno));
@@ -117,8 +127,9 @@ static void finish(struct master *master)
 
     (void)send_to(upgrade->control, CONTROL_ACCEPT);
     tell_success(master, upgrade->control);
-    log_info("master", "upgraded: server %d serves, server %d finishes what it has",
-             (int)upgrade->pid, (int)master->server);
+    char text[160];
+    describe_success(master, text, sizeof(text));
+    log_info("master", "%s", text);
     let_drain(master);
     master->server = upgrade->pid;
     master->control = upgrade->control;
